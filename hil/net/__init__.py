@@ -1,0 +1,1 @@
+"""Networks: prototypes, tracing, the space of choices, materialising, counting, exporting."""

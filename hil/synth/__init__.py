@@ -1,0 +1,1 @@
+"""The synthesis loop: generator, inquisitor, requirements, certificates, run store."""

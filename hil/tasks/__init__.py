@@ -1,0 +1,1 @@
+"""Tasks: data, training, distillation and scores."""
