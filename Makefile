@@ -1,0 +1,41 @@
+# The one door: CI and people call the same targets. `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup synthesize test check format lint types bench clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# PyTorch's public CPU index spares machines without a GPU gigabytes of CUDA; used where it answers.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*##/\t/' | expand -t 14
+
+setup: $(VENV)/.ready ## make .venv with hil inside (every other target calls it)
+
+$(VENV)/.ready: pyproject.toml ci/constraints.txt ci/setup.sh
+	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_CPU_INDEX="$(TORCH_CPU_INDEX)" sh ci/setup.sh
+	@touch $@
+
+synthesize: setup ## the main job: synthesize digit classifiers for an emulated Jetson TX2
+	$(BIN)/hil synthesize --device tx2-emulated.yaml
+
+test: setup ## all tests
+	$(BIN)/pytest
+
+check: setup ## format, lint, types, architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/vermin -t=3.6- --no-tips --violations hil/agent
+	$(BIN)/pytest -q tests/test_architecture.py
+
+format: setup ## rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## search and emulator benchmarks (minutes)
+	$(BIN)/hil bench search
+
+clean: ## remove what setup and runs made
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,156 @@
+"""Pinning the board's power mode and clocks, and giving them back as found.
+
+What was found is written to `restore.json` before anything changes. Giving back is last in,
+first out: clocks first, because they were stored inside the mode they belong to. The file goes
+only when everything is back, so whoever starts next can finish what a crash left.
+"""
+
+import getpass
+import os
+
+from . import blobs, checks
+from .errors import AgentError
+
+RECORD = "restore.json"
+_CLOCKS_FILE = "var/lib/hil/clocks.conf"
+
+
+class Clocks:
+    """The board's power mode and clocks, changed only by fixed `sudo -n` command lines."""
+
+    def __init__(self, board, store):
+        self._board = board
+        self._store = store
+        self.conf = os.path.join(board.root, _CLOCKS_FILE)
+
+    def pending(self):
+        """True while something waits to be given back."""
+        return self._record() is not None
+
+    def pin(self, mode, clocks):
+        """Sets power mode `mode` (None: leave) and, where asked, the mode's highest clocks.
+
+        Returns:
+            The board's state afterwards.
+
+        Raises:
+            AgentError: `not_permitted` with the line for sudoers; `bad_request` where the board
+                has no such program.
+        """
+        found = self._board.power_mode()
+        if mode is not None:
+            self._need("nvpmodel")
+        if clocks:
+            self._need("jetson_clocks")
+        record = self._record() or {"nvpmodel": found, "clocks": False, "mode_changed": False}
+        record["boot_id"] = self._board.boot_id
+        change_mode = mode is not None and (found is None or found["id"] != mode)
+        if change_mode:
+            self._set_mode(mode, record)
+        if clocks:
+            self._pin_clocks(record)
+        return self._board.state(self._board.power_mode())
+
+    def restore(self):
+        """Gives back what was found; returns what that was, as a list of words.
+
+        Raises:
+            AgentError: where a command failed; the record stays for the next try.
+        """
+        record = self._record()
+        if record is None:
+            return []
+        done = []
+        # A reboot resets clocks by itself, and the stored ones would pin nothing meaningful.
+        if record.get("clocks") and record.get("boot_id") == self._board.boot_id:
+            self._sudo("jetson_clocks", "--restore", self.conf)
+            done.append("clocks")
+        mode = record.get("nvpmodel")
+        if record.get("mode_changed") and isinstance(mode, dict):
+            self._sudo("nvpmodel", "-m", str(int(mode["id"])))
+            done.append("nvpmodel")
+        blobs.remove(self._store.path(RECORD))
+        return done
+
+    def permitted(self, program, *arguments):
+        """True where sudo would run that command line without asking."""
+        sudo, path = self._board.program("sudo"), self._board.program(program)
+        if sudo is None or path is None:
+            return False
+        return self._board.run([sudo, "-n", "-l", path] + list(arguments)).status == 0
+
+    def _record(self):
+        return self._store.read_json(RECORD)
+
+    def _set_mode(self, mode, record):
+        record["mode_changed"] = record["nvpmodel"] is not None
+        self._store.write_json(record, RECORD)
+        self._sudo("nvpmodel", "-m", str(mode))
+        now = self._board.power_mode()
+        if now is None or now["id"] != mode:
+            raise AgentError(
+                "internal",
+                "the board did not take power mode %d" % mode,
+                "nvpmodel -q now says %s" % ("nothing" if now is None else now["name"]),
+                "some modes need a reboot: set it by hand (sudo nvpmodel -m %d)" % mode,
+            )
+
+    def _pin_clocks(self, record):
+        if not os.path.isdir(os.path.dirname(self.conf)):
+            raise AgentError(
+                "not_permitted",
+                "the clocks cannot be stored",
+                "the folder %s does not exist" % os.path.dirname(self.conf),
+                "sudo install -d -m 0755 %s" % os.path.dirname(self.conf),
+            )
+        if not record["clocks"]:
+            # jetson_clocks asks whether it may overwrite an older file and stores nothing at
+            # end of file; the one answer, then end of file, cannot hang.
+            self._sudo("jetson_clocks", "--store", self.conf, given=b"y\n")
+            record["clocks"] = True
+        self._store.write_json(record, RECORD)
+        self._sudo("jetson_clocks")
+
+    def _need(self, program):
+        if self._board.program(program) is None:
+            raise checks.bad(
+                "this board has no %s" % program,
+                "set `state: {nvpmodel: null, clocks: false}` in the device file",
+            )
+
+    def _sudo(self, program, *arguments, given=None):
+        path = self._board.program(program)
+        sudo = self._board.program("sudo")
+        if path is None or sudo is None:
+            raise self._refusal(program, "%s is not on PATH" % ("sudo" if path else program))
+        done = self._board.run([sudo, "-n", path] + list(arguments), given=given)
+        if done.status == 0:
+            return
+        if "sudo:" in done.errors or "not allowed to execute" in done.errors:
+            raise self._refusal(program, done.tail())
+        how = "took too long" if done.status is None else "failed with status %d" % done.status
+        raise AgentError("internal", "%s %s" % (program, how), done.tail() or None)
+
+    def _refusal(self, program, why):
+        return AgentError(
+            "not_permitted",
+            "sudo does not let this user run %s" % program,
+            why,
+            "put this line into /etc/sudoers.d/hil: " + self.sudoers_line(),
+        )
+
+    def sudoers_line(self):
+        """The exact permission needed: no wildcards, and `""` so that no argument sneaks in."""
+        mode = self._board.program("nvpmodel") or "/usr/sbin/nvpmodel"
+        clocks = self._board.program("jetson_clocks") or "/usr/bin/jetson_clocks"
+        lines = ["%s -m %d" % (mode, number) for number in range(5)]
+        lines += ['%s ""' % clocks]
+        lines += ["%s --%s %s" % (clocks, verb, self.conf) for verb in ("store", "restore")]
+        return "%s ALL=(root) NOPASSWD: %s" % (_user(), ", ".join(lines))
+
+
+def _user():
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "USER"

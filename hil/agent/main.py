@@ -1,0 +1,91 @@
+"""Starts the agent: `serve` for the host on stdin and stdout, `worker` for the agent itself."""
+
+import argparse
+import os
+import sys
+
+from . import __version__, server, worker
+from .blobs import Store
+from .board import Board, default_path
+from .clocks import Clocks
+from .errors import AgentError
+from .lease import Lease
+from .methods import Methods
+from .outbox import Outbox
+from .procs import Children
+from .runner import Runner
+
+
+def main(argv):
+    """Runs one subcommand.
+
+    Args:
+        argv: arguments without the program's name.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(prog="hil-agent", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb")
+    for verb in ("serve", "worker"):
+        one = verbs.add_parser(verb)
+        one.add_argument("--root", default="/", help="the board's root folder")
+        if verb == "serve":
+            one.add_argument("--path", default=None, help="where programs are looked for")
+    given = parser.parse_args(argv)
+    if given.verb is None:
+        parser.error("one of serve, worker is needed")
+    root = os.path.abspath(given.root)
+    if given.verb == "worker":
+        return worker.main(root)
+    return serve(root, given.path or default_path(root))
+
+
+def serve(root, path):
+    """Serves the host until it is gone, then gives the board back as found."""
+    os.umask(0o077)
+    home = os.path.expanduser("~")
+    out = os.dup(1)
+    os.dup2(2, 1)  # nothing but the outbox may write to the host
+    sys.stdout = sys.stderr
+    children = Children()
+    board = Board(root, path, home, children)
+    store = Store(os.path.join(home, ".hil"))
+    lease = Lease(root, board.boot_id)
+    runner = Runner(board, store, _worker_argv(root))
+    methods = Methods(board, store, lease, Clocks(board, store), runner)
+    outbox = Outbox(out)
+    agent = server.Server(0, outbox, methods.call, lease)
+    agent.handle_signals()
+
+    def last_will():
+        children.kill_all()
+        os._exit(1)
+
+    try:
+        agent.serve(last_will)
+    finally:
+        children.kill_all()
+        _leave(methods)
+        outbox.close(2.0)
+        agent.finished.set()
+    return 0
+
+
+def _leave(methods):
+    try:
+        methods.leave()
+    except (AgentError, OSError) as error:
+        sys.stderr.write("hil agent: could not give the board back: %s\n" % error)
+
+
+def _worker_argv(root):
+    """How this same program starts its worker: from the zipapp, or from a plain checkout."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    program = os.path.dirname(package)
+    if os.path.isfile(program):
+        return [sys.executable, "-u", program, "worker", "--root", root]
+    code = "import sys; sys.path.insert(0, %r); from %s import main; sys.exit(main.main(%r))"
+    name = os.path.basename(package)
+    return [sys.executable, "-u", "-c", code % (program, name, ["worker", "--root", root])]

@@ -1,0 +1,163 @@
+"""What the host may ask: one table from method names to what carries them out.
+
+Methods that touch the board demand the lease first; `job` is the request being carried out.
+"""
+
+import os
+import platform
+import shutil
+import sys
+
+from . import checks, wire
+from .errors import AgentError
+
+_NEED_LEASE = ("board_pin", "board_restore", "engine_build", "engine_run", "engine_infer")
+_NEED_LEASE += ("engine_layers",)
+
+
+class Methods:
+    """The agent's abilities, over a board, its state folder, its lease, clocks and runner."""
+
+    def __init__(self, board, store, lease, clocks, runner):
+        self._board = board
+        self._store = store
+        self._lease = lease
+        self._clocks = clocks
+        self._runner = runner
+        self._greeted = False
+        self._table = {
+            "hello": self._hello,
+            "probe": self._probe,
+            "lease_acquire": self._lease_acquire,
+            "lease_release": self._lease_release,
+            "lease_status": lambda _: lease.status(),
+            "blob_stat": self._blob_stat,
+            "blob_commit": self._blob_commit,
+            "board_pin": self._board_pin,
+            "board_restore": lambda _: {"restored": clocks.restore()},
+            "engine_build": runner.build,
+            "engine_run": runner.run,
+            "engine_infer": runner.infer,
+            "engine_layers": runner.layers,
+        }
+
+    def call(self, job):
+        """Carries out one request; returns its result or raises `AgentError`."""
+        if job.method not in self._table:
+            raise checks.bad("there is no method %r" % job.method)
+        if not self._greeted and job.method != "hello":
+            raise AgentError("protocol", "the first request must be hello")
+        if job.method in _NEED_LEASE:
+            self._lease.require()
+        return self._table[job.method](job)
+
+    def leave(self):
+        """Gives back what this session changed: clocks and mode while the board is its own."""
+        try:
+            if self._lease.held():
+                self._clocks.restore()
+        finally:
+            self._lease.release()
+
+    def _hello(self, job):
+        offered = job.params.get("protocols")
+        if not isinstance(offered, list) or wire.PROTOCOL not in offered:
+            raise AgentError(
+                "protocol",
+                "host and agent share no protocol version",
+                "the agent speaks %d, the host offers %s" % (wire.PROTOCOL, offered),
+                "update hil on the host: it ships the agent that fits",
+            )
+        self._store.prepare()
+        self._finish_broken_restore()
+        self._greeted = True
+        return {
+            "protocol": wire.PROTOCOL,
+            "python": platform.python_version(),
+            "pid": os.getpid(),
+            "root": self._board.root,
+            "state_dir": self._store.folder,
+            "boot_id": self._board.boot_id,
+        }
+
+    def _finish_broken_restore(self):
+        """Gives back what an agent that was killed could not, unless somebody uses the board."""
+        if not self._clocks.pending():
+            return
+        try:
+            self._lease.acquire("hil, finishing a broken restore", 60.0)
+        except AgentError:
+            return  # the holder's agent, or the next to hold the lease, does it
+        try:
+            self._clocks.restore()
+        except AgentError as error:
+            _complain("could not finish a broken restore", error)
+        finally:
+            self._lease.release()
+
+    def _probe(self, job):
+        board = self._board
+        versions = self._runner.versions(job)
+        return {
+            "model": board.model(),
+            "l4t": board.l4t(),
+            "tensorrt": versions["tensorrt"],
+            "pycuda": versions["pycuda"],
+            "numpy": versions["numpy"],
+            "onnxruntime": versions["onnxruntime"],
+            "nvpmodel": board.power_mode(),
+            "sudo": {
+                "nvpmodel": self._clocks.permitted("nvpmodel", "-m", "0"),
+                "jetson_clocks": self._clocks.permitted("jetson_clocks"),
+            },
+            "tegrastats": board.tegrastats(),
+            "trtexec": board.trtexec(),
+            "disk_free_bytes": shutil.disk_usage(self._store.folder).free,
+            "memory_bytes": board.memory_bytes(),
+            "python": platform.python_version(),
+            "emulated": board.emulated(),
+            "cpu": board.cpu(),
+        }
+
+    def _lease_acquire(self, job):
+        owner = checks.text(job.params, "owner")
+        ttl_s = checks.number(job.params, "ttl_s", 0.05, 86400, 60)
+        reason = job.params.get("steal_reason")
+        if reason is not None:
+            reason = checks.text(job.params, "steal_reason")
+        mine_before = self._lease.held()
+        taken = self._lease.acquire(owner, ttl_s, reason)
+        if not mine_before and self._clocks.pending():
+            self._finish_for_new_holder()
+        return taken
+
+    def _finish_for_new_holder(self):
+        try:
+            self._clocks.restore()
+        except AgentError as error:
+            _complain("could not give back what an earlier session changed", error)
+
+    def _lease_release(self, _):
+        self._lease.release()
+        return {}
+
+    def _blob_stat(self, job):
+        return {"bytes": self._store.size(checks.sha256(job.params.get("sha256")))}
+
+    def _blob_commit(self, job):
+        sha256 = checks.sha256(job.params.get("sha256"))
+        self._store.commit(checks.file_name(job.params.get("name")), sha256)
+        return {}
+
+    def _board_pin(self, job):
+        mode = job.params.get("nvpmodel")
+        if mode is not None:
+            mode = checks.integer(job.params, "nvpmodel", 0, 99)
+        clocks = job.params.get("clocks", True)
+        if not isinstance(clocks, bool):
+            raise checks.bad("clocks must be true or false")
+        return {"state": self._clocks.pin(mode, clocks)}
+
+
+def _complain(what, error):
+    sys.stderr.write("hil agent: %s: %s (%s)\n" % (what, error.message, error.why))

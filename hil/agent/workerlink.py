@@ -1,0 +1,137 @@
+"""The agent's side of the worker: a child that owns TensorRT and CUDA, and may die of them.
+
+JSON lines on the child's stdin and stdout: `{"method", "params"}` there, any number of
+`{"event"}` and one `{"result"}` or `{"error"}` back. Its stderr is a file, read when it dies.
+"""
+
+import json
+import os
+import platform
+import select
+import signal
+import subprocess
+
+from . import procs, wire
+from .clock import Deadline
+from .errors import AgentError, from_dict
+
+_CHUNK = 1 << 16
+_LOOK_S = 0.2
+
+
+class WorkerLink:
+    """One worker for one request; use as a context manager so that it always ends.
+
+    Args:
+        argv: how to start it.
+        children: the registry that owns it.
+        log: path of its stderr; replaced.
+        job: the request; its `check` ends the worker early.
+    """
+
+    def __init__(self, argv, children, log, job):
+        self._children = children
+        self._log = log
+        self._job = job
+        self._lines = wire.LineBuffer()
+        self._ready = []
+        self._clean = False
+        with open(log, "wb"):
+            pass
+        # Opened to read as well: the worker looks for its library's messages in there.
+        with open(log, "a+b") as errors:
+            self._process = children.spawn(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=_environment(),
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        procs.close_quietly(self._process.stdin)
+        if kind is not None:
+            procs.signal_group(self._process, signal.SIGKILL)
+        # Closing CUDA politely takes a moment; the driver's cleanup after a kill takes longer.
+        elif procs.wait_exit(self._process, 5.0) is None:
+            procs.signal_group(self._process, signal.SIGKILL)
+        self._process.wait()
+        self._children.forget(self._process)
+
+    def call(self, method, params, timeout_s, on_event=None):
+        """Makes one request and waits for its end.
+
+        Args:
+            method: one of the worker's methods.
+            params: its parameters.
+            timeout_s: liveness seconds it may take.
+            on_event: called with each event on the way.
+
+        Raises:
+            AgentError: what the worker answered; `worker_died`; `timeout`; or the request's end.
+        """
+        self._send(wire.encode({"method": method, "params": params}))
+        deadline = Deadline(timeout_s)
+        while True:
+            message = self._receive(method, deadline)
+            if "event" in message:
+                if on_event is not None:
+                    on_event(message["event"])
+            elif "error" in message:
+                raise from_dict(message["error"])
+            else:
+                return message["result"]
+
+    def _send(self, line):
+        try:
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._death()
+
+    def _receive(self, method, deadline):
+        handle = self._process.stdout.fileno()
+        while not self._ready:
+            self._job.check()
+            if deadline.passed():
+                raise AgentError("timeout", "the worker did not finish `%s` in time" % method)
+            ready, _, _ = select.select([handle], [], [], min(_LOOK_S, deadline.left_s()))
+            if not ready:
+                continue
+            data = os.read(handle, _CHUNK)
+            if not data:
+                raise self._death()
+            self._ready += self._lines.feed(data)
+        line = self._ready.pop(0)
+        if line is None:
+            raise AgentError("internal", "the worker sent a line over the limit")
+        return json.loads(line.decode("ascii"))
+
+    def _death(self):
+        status = procs.wait_exit(self._process, 5.0)
+        killed = status is not None and status < 0
+        if killed and -status == signal.SIGKILL:
+            how = "it was killed (signal 9), as the kernel does when memory runs out"
+        elif killed:
+            how = "signal %d ended it" % -status
+        else:
+            how = "it ended with status %s" % status
+        with open(self._log, "rb") as file:
+            said = file.read()[-2000:].decode("utf-8", "replace").strip().splitlines()[-4:]
+        return AgentError(
+            "worker_died",
+            "the process that runs the engine died",
+            "; ".join([how] + said),
+            "the agent is well; try again, with a smaller network or workspace if memory ran out",
+        )
+
+
+def _environment():
+    env = dict(os.environ)
+    if platform.machine() == "aarch64":
+        # numpy 1.19.5's OpenBLAS misreads these cores and dies of an illegal instruction.
+        env.setdefault("OPENBLAS_CORETYPE", "ARMV8")
+    return env

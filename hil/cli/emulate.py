@@ -1,0 +1,63 @@
+"""`hil emulate`: an emulated board to log in to, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.terminal import out, say
+from hil.core.errors import HostError, InterruptedRunError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("emulate", help="Serve an emulated board on 127.0.0.1 until Ctrl-C.")(emulate)
+
+
+def emulate(
+    board: Annotated[str, typer.Argument(help="Which board: tx2, or a board file.")] = "tx2",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port (default: any free one).")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sensors' noise.")] = 0,
+    authorized_key: Annotated[
+        Path | None, typer.Option(help="Public key that may log in (default: a fresh pair).")
+    ] = None,
+) -> None:
+    """Serve an emulated board on loopback."""
+    command = [sys.executable, "-m", "hil.emulator.serve", "--json", "--board", board]
+    command += ["--port", str(port), "--seed", str(seed)]
+    if authorized_key is not None:
+        command += ["--authorized-key", str(authorized_key)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdin is not None
+        first = server.stdout.readline()
+        if not first:
+            code = server.wait()
+            raise HostError("the emulated board did not start", why=f"its server ended with {code}")
+        _tell(json.loads(first))
+        try:
+            server.wait()
+        except (InterruptedRunError, KeyboardInterrupt):
+            say("stopping the emulated board")
+        finally:
+            server.stdin.close()
+            server.wait(timeout=10)
+
+
+def _tell(board: dict[str, str]) -> None:
+    out.print("EMULATED board, every figure it yields comes from a model", style="bold")
+    out.print(
+        f"ssh:          {board['user']}@{board['host']} port {board['port']}\n"
+        f"host key:     {board['host_key']}\n"
+        f"fingerprint:  {board['fingerprint']}\n"
+        f"identity:     {board['identity']}\n"
+        f"board's root: {board['root']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    say("Ctrl-C ends it and removes its files")

@@ -1,0 +1,229 @@
+"""Device files (hil/device@1): a board as its owner describes it, discriminated by `driver`.
+
+Rule of this file: models and their reading only; nothing here connects. Paths inside a file are
+relative to that file and absolute once loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+from hil.core.errors import ConfigError
+from hil.core.names import resolve
+from hil.core.yamlfile import StrictModel, load_yaml_variant
+
+SCHEMA = "hil/device@1"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
+
+
+def _beside_the_file(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        return value
+    path = Path(value).expanduser()
+    folder = (info.context or {}).get("folder")
+    return path if folder is None else (Path(folder) / path).absolute()
+
+
+LocalPath = Annotated[Path, BeforeValidator(_beside_the_file)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class SshHop(StrictModel):
+    """One SSH server and the one key and one pin used with it.
+
+    Attributes:
+        identity: private key file; None only with `use_agent`.
+        known_hosts: OpenSSH known_hosts file holding the pinned key; or `host_key` inline
+            ("ssh-ed25519 AAAA..."). Exactly one of the two.
+        use_agent: also try the keys of a running ssh-agent.
+        timeout_s: for connecting, the banner, the login and opening a channel, each.
+    """
+
+    host: Annotated[str, Field(min_length=1)]
+    user: Annotated[str, Field(min_length=1)]
+    port: Port = 22
+    identity: LocalPath | None = None
+    known_hosts: LocalPath | None = None
+    host_key: str | None = None
+    use_agent: bool = False
+    timeout_s: Annotated[float, Field(gt=0)] = 15.0
+
+    @model_validator(mode="after")
+    def _one_pin_and_one_key(self) -> Self:
+        if (self.known_hosts is None) == (self.host_key is None):
+            raise ValueError("give exactly one of known_hosts (a file) and host_key (a key)")
+        if self.identity is None and not self.use_agent:
+            raise ValueError("give identity (a private key file), or use_agent: true")
+        return self
+
+
+class Ssh(SshHop):
+    """How to reach a board, optionally through one other host."""
+
+    jump: SshHop | None = None
+
+
+class Runtime(StrictModel):
+    """What runs networks on the board, and the ONNX opset it takes."""
+
+    name: Literal["tensorrt", "onnxruntime"] = "tensorrt"
+    precision: Literal["fp16", "fp32"] = "fp16"
+    workspace_mib: Annotated[int, Field(ge=1)] = 512
+    opset: Annotated[int, Field(ge=9)] = 13
+
+
+class State(StrictModel):
+    """What to pin while leased: power mode (None leaves it) and clocks at their maximum."""
+
+    nvpmodel: Annotated[int, Field(ge=0)] | None = None
+    clocks: bool = False
+
+
+class Power(StrictModel):
+    """Where joules come from; `rail` is the total rail of this board."""
+
+    source: Literal["tegrastats", "none"] = "none"
+    rail: str | None = None
+    interval_ms: Annotated[int, Field(ge=10)] = 100
+
+    @model_validator(mode="after")
+    def _a_source_needs_a_rail(self) -> Self:
+        if self.source != "none" and self.rail is None:
+            raise ValueError("rail: required with a power source (the board's total rail)")
+        return self
+
+
+class Lease(StrictModel):
+    """How long a board stays ours after the last sign of life."""
+
+    ttl_s: Annotated[int, Field(ge=15)] = 60
+
+
+class Agent(StrictModel):
+    """Start parameters of the agent; the defaults fit a real board.
+
+    Attributes:
+        python: interpreter, found on the board's PATH.
+        root: root folder of the board's files.
+        path: programs are searched here instead of the login's PATH.
+    """
+
+    python: Annotated[str, Field(min_length=1)] = "python3"
+    root: Annotated[str, Field(pattern="^/")] = "/"
+    path: str | None = None
+
+
+class Emulated(StrictModel):
+    """Which virtual board to start, and the seed of its sensors' noise."""
+
+    board: Name = "tx2"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Local(StrictModel):
+    """This machine as a device. `state_dir` keeps blobs and engines; None is the user's cache."""
+
+    state_dir: LocalPath | None = None
+
+
+class _Device(StrictModel):
+    schema_: Literal["hil/device@1"] = Field(alias="schema")
+    name: Name
+    board: str
+    runtime: Runtime = Runtime()
+    state: State = State()
+    power: Power = Power()
+    lease: Lease = Lease()
+
+
+class SshDevice(_Device):
+    """A real board over SSH."""
+
+    driver: Literal["ssh"]
+    ssh: Ssh
+    agent: Agent = Agent()
+
+
+class LocalDevice(_Device):
+    """This machine."""
+
+    driver: Literal["local"]
+    local: Local = Local()
+    agent: Agent = Agent()
+
+
+class EmulatedDevice(_Device):
+    """A virtual board, started on loopback for the session."""
+
+    driver: Literal["emulated"]
+    emulated: Emulated = Emulated()
+
+
+DeviceConfig = SshDevice | LocalDevice | EmulatedDevice
+DRIVERS: dict[str, type[_Device]] = {
+    "ssh": SshDevice,
+    "local": LocalDevice,
+    "emulated": EmulatedDevice,
+}
+
+
+def load_device(path: Path) -> DeviceConfig:
+    """Read one device file.
+
+    Raises:
+        ConfigError: everything wrong with it, one `file:line: field: message` each.
+    """
+    device = load_yaml_variant(path, "driver", DRIVERS)
+    assert isinstance(device, SshDevice | LocalDevice | EmulatedDevice)
+    return device
+
+
+def find_device(name: str, *, cwd: Path) -> DeviceConfig:
+    """Read the device a name stands for: a path, ./devices, then the shipped copies.
+
+    Raises:
+        ConfigError: no such file (with the names that exist), or wrong.
+    """
+    return load_device(resolve(name, "devices", cwd=cwd))
+
+
+_HOST = re.compile(r"^(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^]\s]+\]|[^:@\s]+)(?::(?P<port>\d+))?$")
+
+
+def parse_host(text: str) -> tuple[str | None, str, int | None]:
+    """Split `[user@]host[:port]`; an IPv6 address goes in brackets.
+
+    Raises:
+        ConfigError: not of that form.
+    """
+    match = _HOST.match(text)
+    port = int(match["port"]) if match and match["port"] else None
+    if match is None or not (port is None or 1 <= port <= 65535):
+        raise ConfigError(
+            f"{text!r} is not a host", fix="write it as [user@]host[:port], IPv6 in brackets"
+        )
+    return match["user"], match["host"].strip("[]"), port
+
+
+def with_host(device: DeviceConfig, text: str) -> DeviceConfig:
+    """Return the device reached at another host (`--host`); pins and keys stay the file's.
+
+    Raises:
+        ConfigError: not `[user@]host[:port]`, or a device that has no host.
+    """
+    if not isinstance(device, SshDevice):
+        raise ConfigError(
+            f"device {device.name!r} has no host to override",
+            why=f"its driver is {device.driver!r}",
+            fix="drop --host, or name a device whose driver is ssh",
+        )
+    user, host, port = parse_host(text)
+    change: dict[str, Any] = {"host": host}
+    change |= {"user": user} if user else {}
+    change |= {"port": port} if port else {}
+    return device.model_copy(update={"ssh": device.ssh.model_copy(update=change)})

@@ -1,0 +1,59 @@
+"""The agent's error codes as this host's errors: who must act, and the next step by default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hil.core.errors import (
+    ConfigError,
+    DeviceError,
+    ExportError,
+    HilError,
+    InterruptedRunError,
+    LeaseTimeoutError,
+    MeasurementError,
+    ProtocolError,
+)
+from hil.device.wire import Failure
+
+
+@dataclass(frozen=True)
+class Blame:
+    """Whose fault a code is, and what helps when the agent does not say."""
+
+    error: type[HilError]
+    fix: str | None = None
+
+
+_REPORT = "this is a fault of hil: please report it with the message above"
+_CHECK = "run `hil check MODEL.onnx --device D.yaml` for the remedy by node"
+
+BLAME: Mapping[str, Blame] = {
+    "protocol": Blame(ProtocolError, "board and host run different releases of hil; update both"),
+    "bad_request": Blame(ProtocolError, _REPORT),
+    "busy": Blame(ProtocolError, _REPORT),
+    "internal": Blame(ProtocolError, _REPORT),
+    "cancelled": Blame(InterruptedRunError),
+    "lease_held": Blame(LeaseTimeoutError, "wait for it with --wait 30m"),
+    "lease_lost": Blame(DeviceError, "somebody took the board over; run again with --wait 30m"),
+    "checksum": Blame(DeviceError, "the bytes were damaged on the way or on the disk; try again"),
+    "disk_full": Blame(DeviceError, "free space on the board, e.g. with `hil device clean`"),
+    "not_permitted": Blame(DeviceError, "add the sudoers line that `hil doctor` prints"),
+    "no_runtime": Blame(DeviceError, "install JetPack's TensorRT, or choose another runtime"),
+    "no_power": Blame(MeasurementError, "set power.source: none to measure latency alone"),
+    "unsupported_opset": Blame(ExportError, "export at the device file's runtime.opset"),
+    "unsupported_operator": Blame(ExportError, _CHECK),
+    "parse_failed": Blame(ExportError, _CHECK),
+    "build_failed": Blame(ExportError, "raise runtime.workspace_mib, or simplify the network"),
+    "unknown_shape": Blame(ConfigError, "give the shape, e.g. --shape NAME=1x3x224x224"),
+    "out_of_memory": Blame(DeviceError, "close other programs on the board, or lower the batch"),
+    "worker_died": Blame(DeviceError, "try again; `hil doctor` shows memory and temperature"),
+    "timeout": Blame(DeviceError, "try again; `hil doctor` shows whether the board is loaded"),
+}
+
+
+def to_error(failure: Failure) -> HilError:
+    """Return the error to raise for an agent's failure; unknown codes are our fault."""
+    blame = BLAME.get(failure.code, Blame(ProtocolError, _REPORT))
+    return blame.error(failure.message, why=failure.why, fix=failure.fix or blame.fix)

@@ -1,0 +1,40 @@
+"""A started agent and what belongs to it: what every driver gives to a session."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hil.device.board_files import BoardFiles
+from hil.device.client import AgentClient
+from hil.device.ssh_channels import Shell
+
+
+def _nothing(_seed: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Link:
+    """A greeted agent.
+
+    Attributes:
+        hello: the agent's greeting.
+        provenance: what every figure that comes over this link is called.
+        shell: runs commands on the board; None for this machine.
+        reset: brings an emulated board to a known state; nothing elsewhere.
+    """
+
+    client: AgentClient
+    files: BoardFiles
+    hello: Mapping[str, Any]
+    provenance: str
+    shell: Shell | None = None
+    reset: Callable[[int], None] = field(default=_nothing)
+
+
+def host_name() -> str:
+    """Return how this machine introduces itself to an agent."""
+    return socket.gethostname()

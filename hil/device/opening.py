@@ -1,0 +1,141 @@
+"""Opens a device: connect, agree, probe, lease, pin; and takes all of it back afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from hil.core.errors import HilError, LeaseTimeoutError
+from hil.device.agent_session import AgentSession, board_info
+from hil.device.client import AgentClient
+from hil.device.config import DeviceConfig, EmulatedDevice, LocalDevice
+from hil.device.emulated_session import emulated_link, reset_board
+from hil.device.link import Link
+from hil.device.local_session import local_link
+from hil.device.ssh_session import ssh_link
+
+POLL_S = 2.0
+OnWait = Callable[[str, float], None]  # who holds the board; seconds of waiting left
+
+
+@dataclass(frozen=True)
+class WallClock:
+    """Wall time as `open_session` uses it; a test brings its own."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def device_link(device: DeviceConfig) -> AbstractContextManager[Link]:
+    """Reach a device's agent, unleased: for probing and health checks.
+
+    Raises (on entering):
+        DeviceError: the board or its agent cannot be reached.
+        ConfigError: the device file names an unusable key.
+    """
+    if isinstance(device, EmulatedDevice):
+        return emulated_link(device.emulated, device.name)
+    if isinstance(device, LocalDevice):
+        return local_link(device.local, device.agent, device.name)
+    return ssh_link(device.ssh, device.agent)
+
+
+@contextmanager
+def open_session(
+    device: DeviceConfig,
+    *,
+    owner: str,
+    wait_s: float = 0.0,
+    on_wait: OnWait | None = None,
+    clock: WallClock | None = None,
+) -> Iterator[AgentSession]:
+    """Lease a board, its power mode and clocks as the device file says, for one `with` block.
+
+    Args:
+        device: the board's file, read.
+        owner: who we are, shown to others who wait for the board.
+        wait_s: how long to wait for a lease that somebody else holds.
+        on_wait: called before each pause of that wait.
+        clock: wall time; None is the real one.
+
+    Raises:
+        DeviceError: unreachable or unhealthy, or clocks may not be set.
+        LeaseTimeoutError: still leased after `wait_s`; the message names the holder.
+    """
+    with device_link(device) as link:
+        board = board_info(device.name, link.client.request("probe"))
+        lease = Lease(link.client, owner, device.lease.ttl_s)
+        lease.acquire(wait_s, on_wait or _silent, clock or WallClock())
+        session = AgentSession(_labelled(link, emulated=board.emulated), device, board)
+        with giving_back(session, lease):
+            session.pin()
+            yield session
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to use a board, renewed by every line we send."""
+
+    client: AgentClient
+    owner: str
+    ttl_s: int
+
+    def acquire(self, wait_s: float, on_wait: OnWait, clock: WallClock) -> None:
+        """Take the lease, asking again until `wait_s` have passed.
+
+        Raises:
+            LeaseTimeoutError: somebody else held it all along.
+        """
+        params = {"owner": self.owner, "ttl_s": self.ttl_s, "steal_reason": None}
+        deadline_s = clock.now() + wait_s
+        while True:
+            try:
+                self.client.request("lease_acquire", params)
+                return
+            except LeaseTimeoutError as held:
+                left_s = deadline_s - clock.now()
+                if left_s <= 0:
+                    raise
+                on_wait(held.what, left_s)
+                clock.sleep(min(POLL_S, left_s))
+
+    def release(self) -> None:
+        """Give it back."""
+        self.client.request("lease_release")
+
+
+@contextmanager
+def giving_back(session: AgentSession, lease: Lease) -> Iterator[None]:
+    """Restore the board and release the lease, whatever happens inside.
+
+    An error from inside is never hidden by one of the giving back; the agent restores by itself
+    when the link ends, so nothing is lost by that.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(HilError):
+            _give_back(session, lease)
+        raise
+    _give_back(session, lease)
+
+
+def _give_back(session: AgentSession, lease: Lease) -> None:
+    try:
+        session.restore()
+    finally:
+        lease.release()
+
+
+def _labelled(link: Link, *, emulated: bool) -> Link:
+    """Label a board that says it is emulated as such, whatever driver reaches it."""
+    shell = link.shell
+    if not emulated or link.provenance == "emulated" or shell is None:
+        return link
+    return replace(link, provenance="emulated", reset=lambda seed: reset_board(shell, seed))
+
+
+def _silent(_holder: str, _left_s: float) -> None:
+    pass

@@ -1,0 +1,187 @@
+"""What the board's GPU programs ask of the physics: parsing, lowering, tactics, figures, noise.
+
+Done in the server rather than in each program, because the libraries it takes are slow to
+import and a program of the board starts for every measurement.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from hil.core.errors import HilError
+from hil.emulator.client import BoardRefusedError
+from hil.emulator.machine import Machine
+from hil.emulator.noise import NS
+from hil.emulator.timeline import Activity
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+    from hil.emulator.kernels import Kernel
+
+Message = dict[str, Any]
+KEPT_MODELS = 16
+BUILDING = {"gpu_busy": 0.3, "submitting": 1.0}
+"""What the board does while it builds: mostly one core at work (tx2_14.log: 4.1 to 4.4 W on
+VDD_IN during a build, the CPU rail raised, the GPU rail hardly)."""
+
+
+class Compute:
+    """Answers the stand-ins of TensorRT.
+
+    Args:
+        machine: the board.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._models: OrderedDict[str, tuple[onnx.ModelProto, bytes]] = OrderedDict()
+        self._engines: dict[str, tuple[tuple[Kernel, ...], tuple[float, ...]]] = {}
+        self._noise: dict[str, np.random.Generator] = {}
+        self._noise_generation = 0
+
+    @staticmethod
+    def warm() -> None:
+        """Imports what the requests need, so that the first one does not wait for it."""
+        for name in ("onnx", "onnx.shape_inference", "hil.emulator.physics", "numpy.random"):
+            importlib.import_module(name)
+
+    def operations(self) -> dict[str, Callable[[Message], Message]]:
+        """The requests it answers, by name."""
+        return {
+            "parse": self.parse,
+            "lower": self.lower,
+            "tactics": self.tactics,
+            "building": self.building,
+            "engine": self.engine,
+            "figures": self.figures,
+            "jitter": self.jitter,
+        }
+
+    def parse(self, request: Message) -> Message:
+        """Reads a network: what the parser refuses, its inputs and outputs."""
+        import onnx
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+        from hil.emulator.trt import limits, tensors
+
+        data = base64.b64decode(request["data"])
+        try:
+            model = onnx.load_from_string(data)
+        except (DecodeError, ValueError):
+            model = onnx.ModelProto()
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._models[sha256] = (model, data)
+        while len(self._models) > KEPT_MODELS:
+            self._models.popitem(last=False)
+        inputs, outputs = tensors.of_model(model)
+        return {
+            "sha256": sha256,
+            "nodes": len(model.graph.node),
+            "refusals": [asdict(each) for each in limits.refusals(model)],
+            "int64": any(
+                each.data_type == onnx.TensorProto.INT64 for each in model.graph.initializer
+            ),
+            "inputs": [asdict(each) for each in inputs],
+            "outputs": [asdict(each) for each in outputs],
+        }
+
+    def lower(self, request: Message) -> Message:
+        """Turns a parsed network into kernels at given shapes of its open inputs."""
+        from hil.emulator.kernels import lower
+        from hil.emulator.onnx_graph import read_graph
+
+        known = self._models.get(request["sha256"])
+        if known is None:
+            raise BoardRefusedError("the network must be parsed first")
+        model = known[0]
+        try:
+            kernels = lower(model, request["precision"], request["shapes"])
+            graph = read_graph(model, request["shapes"])
+            outputs = [graph.shape(each.name) for each in model.graph.output]
+        except HilError as error:
+            raise BoardRefusedError(str(error)) from error
+        return {"kernels": [asdict(each) for each in kernels], "outputs": outputs}
+
+    def tactics(self, request: Message) -> Message:
+        """Draws this build's tactics; a network's first build after a reset is always the same."""
+        from hil.emulator.physics import tactic_factors
+
+        name = f"tactics {request['name']}"
+        with self._machine.lock:
+            noise = self._machine.seed.philox(name, self._machine.ticket(name))
+        board = self._machine.model.board
+        return {"factors": tactic_factors(_kernels(request), noise, board.noise)}
+
+    def building(self, request: Message) -> Message:
+        """How long timing these kernels takes, and the activity of a board that builds."""
+        from hil.emulator.physics import build_seconds
+        from hil.emulator.power import Activity as Doing
+        from hil.emulator.power import rail_power_w
+
+        board, condition = self._machine.model.board, self._machine.condition
+        power_w = rail_power_w(board, condition.load_clocks, condition.temp_c, Doing(**BUILDING))
+        activity = self._activity(power_w, BUILDING["gpu_busy"], 0.05)
+        seconds = build_seconds(_kernels(request), board.build)
+        return {"ns": round(seconds * NS), "activity": activity}
+
+    def engine(self, request: Message) -> Message:
+        """Takes in an engine's kernels and tactics; `figures` refers to it by the name given."""
+        self._engines[request["name"]] = (_kernels(request), tuple(request["factors"]))
+        return {}
+
+    def figures(self, request: Message) -> Message:
+        """What one inference takes and draws in the board's present state."""
+        from hil.emulator.physics import execution
+
+        kernels, factors = self._engines[request["name"]]
+        board = self._machine.model.board
+        with self._machine.lock:
+            condition = self._machine.condition
+            clocks, temp_c = condition.load_clocks, condition.temp_c
+            ran = execution(board, kernels, clocks, temp_c, factors)
+            memory = board.memory
+            peak = clocks.emc_mhz * 1e6 * memory.bus_bytes * memory.transfers_per_clock
+            emc_busy = min(1.0, ran.activity.dram_bytes_per_s / peak)
+            activity = self._activity(ran.rail_power_w, ran.activity.gpu_busy, emc_busy)
+        return {
+            "duration_s": ran.duration_s,
+            "layers": ran.layers,
+            "memory_bytes": ran.device_memory_bytes,
+            "activity": activity,
+        }
+
+    def _activity(self, power_w: dict[str, float], gpu_busy: float, emc_busy: float) -> int:
+        rails = tuple(power_w.get(rail, 0.0) for rail in self._machine.model.rails)
+        return self._machine.register(Activity(rails, gpu_busy, emc_busy))
+
+    def jitter(self, request: Message) -> Message:
+        """Draws the next durations of an execution context, in nanoseconds."""
+        from hil.emulator.physics import jitter
+
+        noise = self._generator(f"jitter {request['name']}")
+        board = self._machine.model.board
+        drawn = jitter(request["duration_s"], request["count"], noise, board.noise)
+        return {"ns": [max(1, round(each * NS)) for each in drawn.tolist()]}
+
+    def _generator(self, name: str) -> np.random.Generator:
+        with self._machine.lock:
+            if self._noise_generation != self._machine.generation:
+                self._noise.clear()
+                self._noise_generation = self._machine.generation
+            if name not in self._noise:
+                self._noise[name] = self._machine.seed.philox(name)
+            return self._noise[name]
+
+
+def _kernels(request: Message) -> tuple[Kernel, ...]:
+    from hil.emulator.kernels import Kernel
+
+    return tuple(Kernel(**{**each, "nodes": tuple(each["nodes"])}) for each in request["kernels"])

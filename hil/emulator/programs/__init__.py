@@ -1,0 +1,1 @@
+"""The commands of the emulated board; each starts in a bare interpreter: standard library only."""

@@ -1,0 +1,232 @@
+"""The emulated board's files: what a user of a TX2 with L4T r32.7.1 finds, as far as used.
+
+Files that show a changing state are rewritten by `StateFiles` whenever the state changes.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hil.emulator.boardmodel import BoardModel, Condition
+
+PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+STANDINS = Path(__file__).resolve().parent / "standins"
+DIRECTORIES = (
+    "dev",
+    "etc",
+    "home/nvidia",
+    "proc/device-tree",
+    "root",
+    "run/lock",
+    "proc/sys/kernel/random",
+    "sys/class/devfreq",
+    "sys/kernel/debug/bpmp/debug/clk/emc",
+    "tmp",
+    "usr/bin",
+    "usr/sbin",
+    "var/lib/hil",
+    "var/lib/nvpmodel",
+)
+GPU = "17000000.gp10b/devfreq/17000000.gp10b"
+PROGRAMS = {
+    "usr/bin/tegrastats": "tegrastats",
+    "usr/sbin/nvpmodel": "nvpmodel",
+    "usr/bin/jetson_clocks": "jetson_clocks",
+    "usr/bin/sudo": "sudo",
+    "usr/bin/hil-board": "hil_board",
+}
+MONITORS = {
+    "0-0040": ("VDD_SYS_GPU", "VDD_SYS_SOC", "VDD_4V0_WIFI"),
+    "0-0041": ("VDD_IN", "VDD_SYS_CPU", "VDD_SYS_DDR"),
+}
+"""INA3221 chips of the module by i2c address, with the rails on their three channels."""
+
+RELEASE = (
+    "# R32 (release), REVISION: 7.1, GCID: 29818004, BOARD: t186ref, EABI: aarch64, "
+    "DATE: Sat Feb 19 17:07:00 UTC 2022\n"
+)
+LABEL = (
+    "This board is emulated by hil. No figure it yields was measured on hardware; "
+    "every figure must be labelled EMULATED wherever it is shown or stored.\n"
+)
+
+
+def build(root: Path, model: BoardModel, private: Path) -> dict[str, str]:
+    """Creates the board's file tree.
+
+    Args:
+        root: an empty folder.
+        model: the board.
+        private: the emulator's own folder with the socket and the clock.
+
+    Returns:
+        The environment of the board's processes.
+    """
+    for directory in DIRECTORIES:
+        (root / directory).mkdir(parents=True, exist_ok=True)
+    (root / "home/nvidia").chmod(0o700)
+    (root / "run/lock").chmod(0o1777)
+    (root / "sys/class/devfreq/17000000.gp10b").symlink_to(f"../../devices/{GPU}")
+    (root / "proc/sys/kernel/random/boot_id").write_text(f"{uuid.uuid4()}\n")
+    (root / "etc/hil-emulated").write_text(LABEL)
+    (root / "etc/nv_tegra_release").write_text(RELEASE)
+    (root / "etc/hostname").write_text("tx2-emulated\n")
+    (root / "etc/nvpmodel.conf").write_text(_nvpmodel_conf(model))
+    (root / "proc/device-tree/model").write_bytes(b"quill\0")
+    (root / "proc/device-tree/compatible").write_bytes(
+        b"nvidia,p2597-0000+p3310-1000\0nvidia,tegra186\0"
+    )
+    environment = _environment(root, private)
+    for path, module in PROGRAMS.items():
+        _launcher(root / path, _program(module), environment)
+    _launcher(root / "usr/bin/python3", _python(), environment)
+    _monitors(root, model)
+    return environment
+
+
+def _environment(root: Path, private: Path) -> dict[str, str]:
+    """The environment of a login, with nothing of the emulator's own process in it."""
+    return {
+        "HOME": str(root / "home/nvidia"),
+        "USER": "nvidia",
+        "LOGNAME": "nvidia",
+        "SHELL": "/bin/sh",
+        "LANG": "C.UTF-8",
+        "PATH": f"{root}/usr/sbin:{root}/usr/bin:/usr/bin:/bin",
+        "TMPDIR": str(root / "tmp"),
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "HIL_BOARD_ROOT": str(root),
+        "HIL_BOARD_SOCKET": str(private / "socket"),
+        "HIL_BOARD_CLOCK": str(private / "clock"),
+    }
+
+
+def _program(module: str) -> str:
+    start = (
+        f"import sys; sys.path.insert(0, {str(PACKAGE_PARENT)!r}); "
+        f"from hil.emulator.programs.{module} import main; sys.exit(main())"
+    )
+    return f'exec {shlex.quote(sys.executable)} -S -E -B -c {shlex.quote(start)} "$@"'
+
+
+def _python() -> str:
+    path = f"{STANDINS}:{PACKAGE_PARENT}"
+    return (
+        f'export PYTHONPATH={shlex.quote(path)}"${{PYTHONPATH:+:$PYTHONPATH}}"\n'
+        f"export PYTHONDONTWRITEBYTECODE=1\n"
+        f'exec {shlex.quote(sys.executable)} "$@"'
+    )
+
+
+def _launcher(path: Path, command: str, environment: dict[str, str]) -> None:
+    """Writes a command; the board's variables are in it, so a cleared environment does no harm."""
+    exports = "\n".join(
+        f"export {name}={shlex.quote(value)}"
+        for name, value in environment.items()
+        if name.startswith("HIL_BOARD_")
+    )
+    path.write_text(f"#!/bin/sh\n{exports}\n{command}\n")
+    path.chmod(0o755)
+
+
+def _nvpmodel_conf(model: BoardModel) -> str:
+    lines = [f"< POWER_MODEL ID={each} NAME={model.mode_name(each)} >" for each in model.mode_ids]
+    return "\n".join([*lines, f"< PM_CONFIG DEFAULT={model.default_mode} >"]) + "\n"
+
+
+def _monitors(root: Path, model: BoardModel) -> None:
+    for number, (address, rails) in enumerate(MONITORS.items()):
+        folder = root / f"sys/bus/i2c/drivers/ina3221x/{address}/iio:device{number}"
+        folder.mkdir(parents=True)
+        # 1 = the chip runs freely and averages; 0 = each read starts one conversion.
+        (folder / "running_mode").write_text(f"{int(model.averaging)}\n")
+        for channel, rail in enumerate(rails):
+            (folder / f"rail_name_{channel}").write_text(f"{rail}\n")
+
+
+@dataclass
+class StateFiles:
+    """Keeps the files that show clocks and temperatures in step with the board.
+
+    Args:
+        root: the board's root folder.
+        model: the board.
+    """
+
+    root: Path
+    model: BoardModel
+    _written: dict[str, str] = field(default_factory=dict)
+
+    def update(self, condition: Condition) -> None:
+        """Writes the files whose content has changed."""
+        files = _gpu_files(condition)
+        clocks = condition.clocks(loaded=condition.busy)
+        files["sys/kernel/debug/bpmp/debug/clk/emc/rate"] = str(round(clocks.emc_mhz * 1e6))
+        for core, online in enumerate(self.model.cores_online(condition)):
+            files |= _core_files(core, condition, online=online)
+            if not online:
+                self._forget(f"sys/devices/system/cpu/cpu{core}/cpufreq")
+        for index, (zone, temp_c) in enumerate(self.model.zones(condition)):
+            folder = f"sys/class/thermal/thermal_zone{index}"
+            files[f"{folder}/type"] = _zone_type(zone)
+            files[f"{folder}/temp"] = str(round(temp_c * 1000))
+        throttled = str(int(condition.thermal.throttled))
+        files["sys/class/thermal/cooling_device0/type"] = "gpu-throttle-alert"
+        files["sys/class/thermal/cooling_device0/cur_state"] = throttled
+        self._write(files)
+
+    def _forget(self, folder: str) -> None:
+        """Takes a folder away, as the kernel does with the clocks of a core that is off."""
+        shutil.rmtree(self.root / folder, ignore_errors=True)
+        for name in [name for name in self._written if name.startswith(folder)]:
+            del self._written[name]
+
+    def _write(self, files: dict[str, str]) -> None:
+        for name, text in files.items():
+            if self._written.get(name) == text:
+                continue
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f".{path.name}.new")
+            fresh.write_text(text + "\n")
+            os.replace(fresh, path)
+            self._written[name] = text
+
+
+def _gpu_files(condition: Condition) -> dict[str, str]:
+    hz = {
+        "cur_freq": condition.clocks(loaded=condition.busy).gpu_mhz,
+        "min_freq": condition.idle_clocks.gpu_mhz,
+        "max_freq": condition.load_clocks.gpu_mhz,
+    }
+    return {f"sys/devices/{GPU}/{name}": str(round(mhz * 1e6)) for name, mhz in hz.items()}
+
+
+def _core_files(core: int, condition: Condition, *, online: bool) -> dict[str, str]:
+    folder = f"sys/devices/system/cpu/cpu{core}"
+    files = {f"{folder}/online": str(int(online))}
+    if online:
+        khz = {
+            "cur": condition.clocks(loaded=condition.busy).cpu_mhz,
+            "min": condition.idle_clocks.cpu_mhz,
+            "max": condition.load_clocks.cpu_mhz,
+        }
+        for name, mhz in khz.items():
+            files[f"{folder}/cpufreq/scaling_{name}_freq"] = str(round(mhz * 1000))
+    return files
+
+
+def _zone_type(zone: str) -> str:
+    """The kernel's name of a zone, from tegrastats' name for it."""
+    return {"thermal": "thermal-fan-est", "PMIC": "PMIC-Die"}.get(zone, zone + _suffix(zone))
+
+
+def _suffix(zone: str) -> str:
+    return "_tegra" if zone in ("Tboard", "Tdiode") else "-therm"

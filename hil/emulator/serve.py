@@ -1,0 +1,222 @@
+"""`python -m hil.emulator.serve`: an emulated board on the loopback address.
+
+The first line on stdout is a JSON object that says how to reach it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from hil.core.errors import ConfigError, HilError, HostError
+from hil.emulator import clockfile, rootfs
+from hil.emulator.boardmodel import BoardModel
+from hil.emulator.daemon import Daemon
+from hil.emulator.machine import Machine
+from hil.emulator.sshserver import USER, Login, SshListener
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to serve.
+
+    Attributes:
+        board: name of a shipped board, or a path to a board file.
+        port: TCP port, 0 for any free one.
+        root: the board's root folder, None for a temporary one.
+        seed: which specimen of the board it is; all its noise follows from it.
+        authorized_key: a file of public keys that may log in, None to make a fresh key pair.
+    """
+
+    board: str = "tx2"
+    port: int = 0
+    root: Path | None = None
+    seed: int = 0
+    authorized_key: Path | None = None
+
+
+class EmulatedBoard:
+    """A running board; `close` ends its processes and removes its files."""
+
+    def __init__(self, options: Options) -> None:
+        self._private = Path(tempfile.mkdtemp(prefix="hil-board-"))
+        self._kept_root = options.root is not None and options.root.exists()
+        self.root = (options.root or self._private / "root").resolve()
+        try:
+            self._start(options)
+        except BaseException:
+            self._remove()
+            raise
+
+    def _start(self, options: Options) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        if any(self.root.iterdir()):
+            self._kept_root = True
+            raise ConfigError(f"{self.root} is not empty", fix="name a new or empty folder")
+        model = BoardModel(options.board)
+        clockfile.create(self._private / "clock")
+        environment = rootfs.build(self.root, model, self._private)
+        words = clockfile.attach(self._private / "clock")
+        files = rootfs.StateFiles(self.root, model)
+        machine = Machine(model, options.seed, words, files.update)
+        self._daemon = Daemon(self._private / "socket", machine, self.root)
+        self._host_key = _make_key(self._private / "host_ed25519")
+        self.identity: Path | None = None
+        authorized = _authorized(options.authorized_key)
+        if not authorized:
+            self.identity = self._private / "id_ed25519"
+            authorized = (_make_key(self.identity),)
+        login = Login(self._host_key, authorized, self.root, environment)
+        self._listener = _listen(login, options.port)
+        self._daemon.start()
+        self._listener.start()
+        self._warming = threading.Thread(target=self._daemon.compute.warm)
+        self._warming.start()
+
+    def description(self) -> dict[str, Any]:
+        """How to reach the board."""
+        return {
+            "host": "127.0.0.1",
+            "port": self._listener.port,
+            "user": USER,
+            "host_key": f"{self._host_key.get_name()} {self._host_key.get_base64()}",
+            "fingerprint": self._host_key.fingerprint,
+            "root": str(self.root),
+            "identity": str(self.identity) if self.identity else None,
+        }
+
+    def close(self) -> None:
+        """Ends the board and everything that runs on it."""
+        self._warming.join()
+        self._listener.stop()
+        _kill_processes(str(self._private / "socket"))
+        self._daemon.shutdown()
+        self._daemon.server_close()
+        self._remove()
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._private, ignore_errors=True)
+        if not self._kept_root:
+            shutil.rmtree(self.root, ignore_errors=True)
+        elif hasattr(self, "_listener"):
+            for entry in self.root.iterdir():
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+def _listen(login: Login, port: int) -> SshListener:
+    try:
+        return SshListener(login, port)
+    except OSError as error:
+        raise HostError(
+            f"cannot listen on 127.0.0.1:{port}", why=str(error), fix="choose another --port"
+        ) from error
+
+
+def _make_key(path: Path) -> paramiko.PKey:
+    private = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(private)
+    return paramiko.Ed25519Key(filename=str(path))
+
+
+def _authorized(path: Path | None) -> tuple[paramiko.PKey, ...]:
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}", why=str(error)) from error
+    keys = []
+    for line in lines:
+        fields = line.split()
+        if len(fields) >= 2 and not line.startswith("#"):
+            keys.append(_public_key(path, *fields[:2]))
+    if not keys:
+        raise ConfigError(f"{path} holds no public key", fix="give an OpenSSH public key file")
+    return tuple(keys)
+
+
+def _public_key(path: Path, kind: str, text: str) -> paramiko.PKey:
+    try:
+        return paramiko.PKey.from_type_string(kind, base64.b64decode(text, validate=True))
+    except (paramiko.SSHException, ValueError) as error:
+        raise ConfigError(f"{path} holds no usable public key", why=str(error)) from error
+
+
+def _kill_processes(socket_path: str) -> None:
+    """Ends what still runs on the board: processes whose environment names its socket."""
+    marker = f"HIL_BOARD_SOCKET={socket_path}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if marker in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _parse() -> tuple[Options, bool]:
+    parser = argparse.ArgumentParser(prog="python -m hil.emulator.serve", description=__doc__)
+    parser.add_argument("--board", default="tx2", help="shipped board or board file")
+    parser.add_argument("--port", type=int, default=0, help="TCP port (default: any free one)")
+    parser.add_argument("--root", type=Path, help="folder for the board's files")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all noise")
+    parser.add_argument("--authorized-key", type=Path, help="public keys that may log in")
+    parser.add_argument("--json", action="store_true", help="end when stdin closes")
+    given = parser.parse_args()
+    options = Options(given.board, given.port, given.root, given.seed, given.authorized_key)
+    return options, given.json
+
+
+def _wait(stop: threading.Event, *, watch_stdin: bool) -> None:
+    if watch_stdin:
+        threading.Thread(target=_until_stdin_closes, args=(stop,), daemon=True).start()
+    while not stop.wait(1.0):
+        pass
+
+
+def _until_stdin_closes(stop: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    stop.set()
+
+
+def main() -> int:
+    """Serves until told to stop."""
+    options, watch_stdin = _parse()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        board = EmulatedBoard(options)
+    except HilError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    try:
+        sys.stdout.write(json.dumps(board.description()) + "\n")
+        sys.stdout.flush()
+        _wait(stop, watch_stdin=watch_stdin)
+    finally:
+        board.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the emulated board's Python finds first: its clock, its TensorRT and its PyCUDA."""

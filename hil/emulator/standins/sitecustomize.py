@@ -1,0 +1,14 @@
+"""Puts every Python program of the emulated board on the board's clock before it starts."""
+
+import os
+import sys
+
+if "HIL_BOARD_CLOCK" in os.environ:
+    try:
+        from hil.emulator import boardtime
+
+        boardtime.install()
+    except OSError as error:
+        sys.stderr.write(f"the emulated board is gone: {error}\n")
+        sys.stderr.flush()
+        os._exit(70)

@@ -1,0 +1,151 @@
+"""The report of a synthesis run: one HTML file that opens offline.
+
+Data in, text out: no file is read but the template, nothing is measured or judged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hil.report.figures import NETWORK_COLUMNS, figure_text
+
+INK, MUTED, GOOD, BAD, ACCENT = "#1f2933", "#7b8794", "#0f7b4f", "#c0392b", "#2457d6"
+
+
+@dataclass(frozen=True)
+class SearchPoint:
+    """One network the search looked at: what the plot of energy against accuracy shows.
+
+    Attributes:
+        accuracy: percent on the search split, None where the network was refused before training.
+        status: one of refused, trained, certified, prototype, uniform.
+    """
+
+    name: str
+    energy_mj: float
+    accuracy: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class PowerTrace:
+    """The winner's power while measured: seconds since the first sample, watts, and windows."""
+
+    rail: str
+    t_s: Sequence[float]
+    power_w: Sequence[float]
+    windows_s: Sequence[tuple[str, float, float]]
+
+
+def render(
+    result: Mapping[str, Any], points: Sequence[SearchPoint], trace: PowerTrace | None
+) -> str:
+    """Return the page.
+
+    Args:
+        result: the final object of `hil synthesize --json` (schema hil/synthesis@1).
+        points: every network measured, in the order measured.
+        trace: power of the best network, or of the prototype where nothing was certified.
+    """
+    environment = Environment(
+        loader=PackageLoader("hil.report"), autoescape=True, undefined=StrictUndefined
+    )
+    networks = [result["prototype"], *result["baselines"], *result["certified"]]
+    if result["least_violating"]:
+        networks.append(result["least_violating"])
+    figures = [scatter(result, points)] + ([power(trace)] if trace else [])
+    return environment.get_template("synthesis.html.j2").render(
+        result=result,
+        networks=networks,
+        columns=NETWORK_COLUMNS,
+        figure_text=figure_text,
+        best=result["certified"][0] if result["certified"] else None,
+        plots=[_plot(figure, first=index == 0) for index, figure in enumerate(figures)],
+    )
+
+
+def _plot(figure: go.Figure, *, first: bool) -> str:
+    return str(
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs="inline" if first else False,
+            config={"displaylogo": False, "responsive": True},
+        )
+    )
+
+
+_STYLES: Mapping[str, tuple[str, str, str, int]] = {
+    "refused": ("refused by the board, never trained", "x-thin-open", MUTED, 8),
+    "trained": ("met the cost limits, trained", "circle-open", ACCENT, 9),
+    "uniform": ("uniform width scaling", "square", "#b7791f", 10),
+    "prototype": ("prototype", "star", INK, 15),
+    "certified": ("certified", "diamond", GOOD, 13),
+}
+
+
+def scatter(result: Mapping[str, Any], points: Sequence[SearchPoint]) -> go.Figure:
+    """Energy against accuracy of every network measured, with the limits as lines."""
+    figure = go.Figure()
+    scored = [point.accuracy for point in points if point.accuracy is not None]
+    floor = min(scored, default=0.0) - 1.0
+    for status, (label, symbol, colour, size) in _STYLES.items():
+        chosen = [point for point in points if point.status == status]
+        if not chosen:
+            continue
+        figure.add_scatter(
+            x=[point.energy_mj for point in chosen],
+            y=[floor if point.accuracy is None else point.accuracy for point in chosen],
+            text=[point.name for point in chosen],
+            mode="markers",
+            name=label,
+            marker={"symbol": symbol, "color": colour, "size": size, "line": {"width": 2}},
+            hovertemplate="%{text}<br>%{x:.4g} mJ<br>%{y:.2f} %<extra></extra>",
+        )
+    for limit in result["requirements"]:
+        if limit["metric"] == "energy_mj" and limit["limit"] is not None:
+            figure.add_vline(
+                x=limit["limit"], line={"color": BAD, "dash": "dash"}, annotation_text="limit"
+            )
+        if limit["metric"] == "accuracy" and limit["search_limit"] is not None:
+            figure.add_hline(y=limit["search_limit"], line={"color": BAD, "dash": "dash"})
+    _layout(figure, f"energy per inference, mJ ({result['provenance']})", "accuracy, % (search)")
+    return figure
+
+
+def power(trace: PowerTrace) -> go.Figure:
+    """Power over time with the idle and measuring windows shaded."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=list(trace.t_s),
+        y=list(trace.power_w),
+        mode="lines",
+        line={"color": ACCENT, "shape": "hv", "width": 1.5},
+        name=trace.rail,
+        hovertemplate="%{x:.2f} s<br>%{y:.3f} W<extra></extra>",
+    )
+    for name, start_s, stop_s in trace.windows_s:
+        colour = GOOD if name == "block" else MUTED
+        figure.add_vrect(
+            x0=start_s, x1=stop_s, fillcolor=colour, opacity=0.12, line_width=0,
+            annotation_text=name.replace("_", " "), annotation_position="top left",
+            annotation_font={"size": 10, "color": colour},
+        )  # fmt: skip
+    _layout(figure, "board time, s", f"power on {trace.rail}, W")
+    return figure
+
+
+def _layout(figure: go.Figure, x_title: str, y_title: str) -> None:
+    figure.update_layout(
+        template="plotly_white",
+        height=430,
+        margin={"l": 60, "r": 20, "t": 30, "b": 50},
+        xaxis_title=x_title,
+        yaxis_title=y_title,
+        legend={"orientation": "h", "y": 1.12},
+        font={"family": "system-ui, sans-serif", "color": INK},
+    )

@@ -1,0 +1,1 @@
+"""Shipped device files; equal to the repository's `devices/`."""

@@ -1,0 +1,1 @@
+"""Shipped profiles; equal to the repository's `profiles/`."""

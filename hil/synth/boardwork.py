@@ -1,0 +1,157 @@
+"""The board's half of the work: engines built and measured, each once, each with its evidence.
+
+Nothing here knows a network; it takes ONNX bytes and gives back figures as the journal keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.core.errors import ExportError
+from hil.core.evidence import RunPlan
+from hil.core.stats import Estimate
+from hil.device.session import EngineInfo, EngineSpec, Session
+from hil.measure.run import measure
+from hil.synth.seeds import derived_seed
+from hil.synth.store import RunStore
+
+ATTEMPTS = 3
+"""Fresh tries at a measurement that came back invalid; a board is allowed a bad moment."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one measurement of one engine gave.
+
+    Attributes:
+        result: the measurement as JSON (schema hil/result@1); empty where the board refused.
+        refused: why the board's TensorRT took the network for none of its own, or None.
+        evidence: hash of the raw evidence in the run's files.
+    """
+
+    result: Mapping[str, Any]
+    engine: Mapping[str, Any]
+    onnx_sha256: str
+    evidence: str
+    refused: str | None
+
+    @property
+    def usable(self) -> bool:
+        """Whether figures may be used at all: neither refused nor invalid."""
+        return self.refused is None and self.result["validity"] != "invalid"
+
+    def estimate(self, metric: str) -> Estimate | None:
+        """One figure with its 95 % interval, None where it is unknown."""
+        if metric == "memory_mib":
+            memory = self.engine.get("device_memory_bytes")
+            mib = None if memory is None else memory / 2**20
+            return None if mib is None else Estimate(mib, mib, mib)
+        value, interval = self.result.get(metric), self.result.get(f"{metric}_ci95")
+        if value is None:
+            return None
+        low, high = interval or (value, value)
+        return Estimate(value, low, high)
+
+
+@dataclass(frozen=True)
+class BoardWork:
+    """Measures networks on one leased board, for one run.
+
+    Attributes:
+        on_measured: called after each measurement really made, with its board seconds.
+    """
+
+    session: Session
+    store: RunStore
+    seed: int
+    spec: EngineSpec
+    power: str
+    rail: str | None
+    on_measured: Callable[[float], None] = lambda _seconds: None
+
+    def measure(
+        self, key: str, onnx: Callable[[], bytes], plan: RunPlan, *, stage: str, build: int = 0
+    ) -> Figures:
+        """Measure a network's engine, once per stage and build.
+
+        Args:
+            key: the network's identity (the same network under other weights needs another).
+            onnx: makes the file; not called where the step is already in the journal.
+            plan: how the engine is exercised.
+            stage: "search" or "confirm": figures of one are never used as the other's.
+            build: k > 0 builds the engine anew, in its own slot.
+        """
+        name = _name(stage, key, build)
+        step = self.store.step("measure", name, lambda: self._fresh(name, onnx(), plan, build))
+        return Figures(
+            step["result"], step["engine"], step["onnx"], step["evidence"], step["refused"]
+        )
+
+    def known(self, key: str, *, stage: str, build: int = 0) -> bool:
+        """Whether that measurement is in the journal already."""
+        return self.store.find("measure", _name(stage, key, build)) is not None
+
+    def _fresh(self, name: str, onnx: bytes, plan: RunPlan, build: int) -> dict[str, Any]:
+        session = self.session
+        sha256 = self.store.put_blob(onnx)
+        empty: dict[str, Any] = {
+            "result": {},
+            "engine": {},
+            "onnx": sha256,
+            "evidence": "",
+            "refused": None,
+        }
+        step = empty
+        for attempt in range(ATTEMPTS):
+            # On an emulated board the figure must depend on the run's seed and the network
+            # alone, so that a resumed run ends as an uninterrupted one would.
+            session.reset(derived_seed(self.seed, "board", name, str(attempt)))
+            session.put_blob(onnx)
+            try:
+                info = session.build(replace(self.spec, onnx_sha256=sha256, build_index=build))
+            except ExportError as error:
+                return {**empty, "refused": str(error)}
+            measurement, evidence = measure(session, info, plan, power=self.power, rail=self.rail)
+            marks = evidence.marks
+            seconds = (marks[-1].stop_ns - marks[0].start_ns) / 1e9 if marks else 0.0
+            self.on_measured(seconds + info.build_s)
+            step = {
+                **empty,
+                "result": measurement.to_json(),
+                "engine": engine_json(info),
+                "evidence": self.store.put_json(evidence.to_json()),
+                "device_s": seconds + info.build_s,
+            }
+            if measurement.validity != "invalid":
+                break
+        return step
+
+    def answers(self, onnx: bytes, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the deployed engine's own outputs, (N, classes), for N pictures."""
+        sha256 = self.session.put_blob(onnx)
+        info = self.session.build(replace(self.spec, onnx_sha256=sha256))
+        outputs = self.session.infer(info, {info.inputs[0].name: inputs})
+        return np.asarray(outputs[info.outputs[0].name], dtype=np.float32)
+
+
+def _name(stage: str, key: str, build: int) -> str:
+    return f"{stage}:{key}:{build}"
+
+
+def engine_json(info: EngineInfo) -> dict[str, Any]:
+    """The engine as results and reports name it."""
+    return {
+        "engine_sha256": info.engine_sha256,
+        "runtime": info.spec.runtime,
+        "runtime_version": info.runtime_version,
+        "precision": info.spec.precision,
+        "build_s": info.build_s,
+        "plan_bytes": info.plan_bytes,
+        "device_memory_bytes": info.device_memory_bytes,
+        "messages": list(info.messages),
+    }

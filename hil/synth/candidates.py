@@ -1,0 +1,193 @@
+"""One round of candidates: measured before trained, and only what the board accepts is trained.
+
+Training and measuring overlap: a network that fits the cost limits goes to the trainer while the
+board measures the next one. Results are folded in at the end of the round in candidate order, so
+the order of arrival changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from hil.core.evidence import RunPlan
+from hil.core.stats import Estimate
+from hil.synth.boardwork import BoardWork, Figures
+from hil.synth.certificate import accuracy_finding
+from hil.synth.paired import Paired
+from hil.synth.progress import Watcher
+from hil.synth.records import ACCURACY, Arch, Observation, Proposal, Verdict
+from hil.synth.requirements import Requirement, judge, together
+from hil.synth.workbench import Trained, Workbench
+
+COSTS = ("energy_mj", "latency_p50_ms", "latency_p99_ms", "power_w")
+SECOND_LOOK = 1
+"""Build index of the second engine, asked for where the first cannot decide."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network the search looked at, and all that came of it.
+
+    Attributes:
+        figures: one entry per engine measured, the first from build 0.
+        costs: metric to figure with interval, over the engines measured.
+        verdict: of the cost limits, then of all limits once trained.
+        trained: None where the board refused it, or the trainings ran out.
+        loss_points: accuracy lost against the prototype on the search split.
+    """
+
+    arch: Arch
+    source: str
+    round: int
+    figures: tuple[Figures, ...]
+    costs: Mapping[str, Estimate]
+    verdict: Verdict
+    trained: Trained | None = None
+    loss_points: float | None = None
+
+    def observation(self) -> Observation:
+        """What the inquisitor is told of it."""
+        accuracy = None if self.trained is None else self.trained.accuracy
+        spread = None
+        if accuracy is not None and self.trained is not None:
+            # Agresti and Coull's shrinkage keeps a perfect score from claiming no error at all.
+            n = len(self.trained.right) + 4
+            share = (accuracy * (n - 4) + 2) / n
+            spread = math.sqrt(share * (1 - share) / n)
+        return Observation(
+            arch=self.arch,
+            costs={m: (e.value, max((e.high - e.low) / 4, 1e-9)) for m, e in self.costs.items()},
+            accuracy=accuracy,
+            verdict=self.verdict,
+            round=self.round,
+            accuracy_sd=spread,
+        )
+
+
+@dataclass
+class Rounds:
+    """Runs rounds of candidates for one synthesis.
+
+    Attributes:
+        reference: the prototype's costs on this board, as the search measured them.
+        trainings_left: networks that may still be trained during the search.
+    """
+
+    bench: Workbench
+    board: BoardWork
+    plan: RunPlan
+    opset: int
+    requirements: tuple[Requirement, ...]
+    watch: Watcher
+    trainings_left: int
+    reference: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def run(self, proposals: Sequence[Proposal], number: int) -> list[Candidate]:
+        """Measure all proposals, train those that fit, in the order given."""
+        files = {p.arch: self._file(p.arch) for p in proposals}
+        candidates: list[Candidate] = []
+        trainings: list[Future[Trained] | None] = []
+        with ThreadPoolExecutor(max_workers=1) as trainer:
+            for proposal in proposals:
+                candidate = self._measured(proposal, number, files[proposal.arch])
+                candidates.append(candidate)
+                trainings.append(self._train(trainer, candidate))
+                self.watch.advance()
+            return [
+                self._judged(candidate, training.result() if training else None)
+                for candidate, training in zip(candidates, trainings, strict=True)
+            ]
+
+    def _file(self, arch: Arch) -> bytes | None:
+        # Exported before the trainer starts: torch's exporter and a training share global state.
+        if self.board.known(self.bench.space.key(arch), stage="search"):
+            return None
+        return self.bench.export(arch, None, opset=self.opset)
+
+    def _measured(self, proposal: Proposal, number: int, file: bytes | None) -> Candidate:
+        key = self.bench.space.key(proposal.arch)
+
+        def onnx() -> bytes:
+            # Only a first look that is not in the journal needs the file; `_file` made it then.
+            return file or self.board.store.blob(figures[0].onnx_sha256)
+
+        def look(build: int) -> Figures:
+            return self.board.measure(key, onnx, self.plan, stage="search", build=build)
+
+        figures = [look(0)]
+        costs, verdict = self._costs(figures)
+        if verdict == "undecided":
+            figures.append(look(SECOND_LOOK))
+            costs, verdict = self._costs(figures)
+        return Candidate(proposal.arch, proposal.source, number, tuple(figures), costs, verdict)
+
+    def _costs(self, figures: Sequence[Figures]) -> tuple[dict[str, Estimate], Verdict]:
+        """Figures over the engines measured, and the verdict on the cost limits."""
+        usable = [f for f in figures if f.usable]
+        if not usable:
+            return {}, "infeasible"
+        wanted = {*COSTS, *(r.metric for r in self.requirements)} - {ACCURACY}
+        costs = {m: e for m in sorted(wanted) if (e := _mean(usable, m)) is not None}
+        limits = [r for r in self.requirements if r.metric != ACCURACY]
+        return costs, together(
+            tuple(judge(r, costs[r.metric], self.reference.get(r.metric)) for r in limits)
+        )
+
+    def _train(self, trainer: ThreadPoolExecutor, candidate: Candidate) -> Future[Trained] | None:
+        # An undecided network stays in the race: only fresh builds decide about it.
+        if candidate.verdict == "infeasible" or self.trainings_left < 1:
+            return None
+        self.trainings_left -= 1
+        epochs = self.bench.profile.training.finetune_epochs
+        return trainer.submit(self.bench.train, candidate.arch, epochs=epochs, stage="search")
+
+    def _judged(self, candidate: Candidate, trained: Trained | None) -> Candidate:
+        if trained is None:
+            return candidate
+        verdict, loss = self.accuracy_verdict(trained)
+        # Judged by the point estimate from here on: this is the search, it certifies nothing.
+        costs_kept = all(
+            candidate.costs[r.metric].value <= r.bound(self._reference(r.metric))
+            for r in self.requirements
+            if r.metric != ACCURACY
+        )
+        both = together((verdict, "feasible" if costs_kept else "infeasible"))
+        return Candidate(
+            candidate.arch,
+            candidate.source,
+            candidate.round,
+            candidate.figures,
+            candidate.costs,
+            both,
+            trained,
+            loss,
+        )
+
+    def accuracy_verdict(self, trained: Trained) -> tuple[Verdict, float]:
+        """The verdict on accuracy on the search split, and the points lost there."""
+        paired = Paired.count(self.bench.identity.right, trained.right)
+        demands = [r for r in self.requirements if r.metric == ACCURACY]
+        verdicts = tuple(accuracy_finding(r, paired, None).verdict for r in demands)
+        return together(verdicts), -paired.difference
+
+    def _reference(self, metric: str) -> float | None:
+        known = self.reference.get(metric)
+        return None if known is None else known.value
+
+
+def _mean(figures: Sequence[Figures], metric: str) -> Estimate | None:
+    """A figure over engines: the mean, with the widest half-interval of the two.
+
+    Two builds say too little about their spread for an interval of their own; this one only
+    screens.
+    """
+    known = [e for f in figures if (e := f.estimate(metric)) is not None]
+    if len(known) != len(figures):
+        return None
+    value = sum(e.value for e in known) / len(known)
+    low = max(e.value - e.low for e in known)
+    high = max(e.high - e.value for e in known)
+    return Estimate(value, value - low, value + high)

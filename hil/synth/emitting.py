@@ -1,0 +1,88 @@
+"""Emission from a finished run: its saved generator and its prototype, nothing of its journal.
+
+The generator's parameters alone decide what a seed becomes; the prototype is needed to say what
+the choices mean, and its weights to make the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from hil.core.errors import ConfigError
+from hil.net.export import export_onnx
+from hil.net.factory import load_factory
+from hil.net.materialise import materialise
+from hil.net.space import build_space
+from hil.net.trace import trace
+from hil.synth.generator import Generator
+from hil.synth.profile import load_profile
+from hil.synth.records import ACCURACY
+from hil.synth.store import RunStore
+from hil.synth.traced import TracedSpace, changes
+from hil.synth.workbench import load_weights
+from hil.tasks.data import load_data
+
+
+@dataclass(frozen=True)
+class Emitter:
+    """A saved generator on its prototype's space."""
+
+    generator: Generator
+    traced: TracedSpace
+
+    @classmethod
+    def open(cls, run: Path) -> Self:
+        """Read a finished run's generator.
+
+        Raises:
+            ConfigError: no such run, or it has not learned a generator yet.
+        """
+        path = run / "generator.json"
+        if not path.is_file():
+            raise ConfigError(
+                f"the run at {run} has no learned generator",
+                fix=f"finish it with: hil synthesize --resume {run}",
+            )
+        profile = load_profile(run / "profile.yaml")
+        data = load_data(profile.data.factory, profile.data.args)
+        network = load_factory(profile.prototype.factory)(**profile.prototype.args)
+        with RunStore.open(run, write=False) as store:
+            trained = store.find("train", "prototype")
+            weights = load_weights(store.blob(trained["weights"])) if trained else {}
+        traced = trace(network, (torch.from_numpy(data.train.inputs[:1]),)).with_weights(weights)
+        space = TracedSpace(traced, build_space(traced))
+        text = path.read_text(encoding="utf-8")
+        return cls(Generator.from_json(text, space), space)
+
+    def emit(self, seed: int) -> dict[str, Any]:
+        """Return what a seed becomes, with the screen's predictions.
+
+        Raises:
+            NothingFeasibleError: the generator knows no network that fits for this seed.
+        """
+        emission = self.generator.emit(seed)
+        screen = self.generator.screen
+        batch = screen.encoder.encode([emission.arch])
+        known = [limit.metric for limit in screen.limits if limit.metric in screen.posteriors]
+        macs, params = self.traced.cost(emission.arch)
+        return {
+            "seed": seed,
+            "key": self.traced.key(emission.arch),
+            "architecture": list(emission.arch),
+            "changes": list(changes(self.traced.space, emission.arch)),
+            "macs": int(macs),
+            "parameters": int(params),
+            "repairs": emission.edits,
+            "predicted": {
+                m: float(screen.mean(m, batch)[0]) * (100 if m == ACCURACY else 1) for m in known
+            },
+        }
+
+    def onnx(self, arch: list[int]) -> bytes:
+        """Return the network with inherited weights, not yet fine-tuned, as ONNX."""
+        network = materialise(self.traced.trace, self.traced.space, arch)
+        return export_onnx(network, self.traced.trace.example)

@@ -1,0 +1,197 @@
+"""Finalists: trained to the end, confirmed on fresh engine builds, judged on held-out pictures.
+
+Uniform width scaling goes through the same training and the same measuring beside them, so that
+the table compares like with like; it is no candidate and takes no share of alpha.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hil.core.errors import MeasurementError
+from hil.core.evidence import RunPlan
+from hil.synth.boardwork import BoardWork, Figures
+from hil.synth.candidates import Candidate, Rounds
+from hil.synth.confirmation import PROTOTYPE, Confirmation
+from hil.synth.paired import Paired, require_resolution
+from hil.synth.profile import Profile
+from hil.synth.progress import Watcher
+from hil.synth.records import ACCURACY, Arch
+from hil.synth.searchspace import uniform_level
+from hil.synth.workbench import Trained, Workbench
+from hil.tasks.classification import correct
+
+UNIFORM_LEVELS = (0.75, 0.5, 0.25, 0.0)
+"""Uniform widths tried, as shares of the way from the narrowest choice to the prototype's."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network that goes into the final table, with final weights.
+
+    Attributes:
+        name: as people see it.
+        key: identity of its figures in the journal: the network and its final weights.
+    """
+
+    name: str
+    arch: Arch
+    trained: Trained
+    key: str
+    onnx: bytes
+
+
+@dataclass(frozen=True)
+class Final:
+    """What was found out about a contender: one entry of `figures` per fresh build."""
+
+    contender: Contender
+    figures: tuple[Figures, ...]
+    paired: Paired | None
+
+
+@dataclass
+class Finals:
+    """Runs the last stage of one synthesis."""
+
+    bench: Workbench
+    board: BoardWork
+    plan: RunPlan
+    opset: int
+    rounds: Rounds
+    watch: Watcher
+    confirmation: Confirmation | None = None
+    _figures: dict[str, dict[int, Figures]] = field(default_factory=dict)
+
+    def contender(self, name: str, arch: Arch, best: Trained | None) -> Contender:
+        """Train an architecture to the end and export it.
+
+        The better of its weights on the search split stays: training on never costs anything.
+        """
+        profile = self.bench.profile
+        trained = self.bench.train(arch, epochs=profile.training.epochs, stage="final")
+        if best is not None and best.accuracy > trained.accuracy:
+            trained = best
+        return self._ready(name, arch, trained)
+
+    def prototype(self) -> Contender:
+        """The prototype as trained."""
+        return self._ready(PROTOTYPE, self.bench.space.identity, self.bench.identity)
+
+    def _ready(self, name: str, arch: Arch, trained: Trained) -> Contender:
+        key = f"{self.bench.space.key(arch)}:{trained.weights_sha256[:16]}"
+        onnx = self.bench.export(arch, trained.weights_sha256, opset=self.opset)
+        return Contender(name, arch, trained, key, onnx)
+
+    def uniform(self) -> Contender | None:
+        """The narrowest uniform width scaling that keeps the accuracy demanded, if any does."""
+        found = None
+        for level in UNIFORM_LEVELS:
+            arch = uniform_level(self.bench.search_space, level)
+            if arch == self.bench.space.identity:
+                continue
+            trained = self.bench.train(
+                arch, epochs=self.bench.profile.training.epochs, stage="final"
+            )
+            self.watch.advance(f"uniform width {level:.2f}")
+            if self.rounds.accuracy_verdict(trained)[0] != "feasible":
+                break
+            found = (level, arch, trained)
+        if found is None:
+            return None
+        return self._ready("uniform width", found[1], found[2])
+
+    def confirm(self, prototype: Contender, finalists: Sequence[Contender]) -> Confirmation:
+        """Measure fresh builds until every finalist is decided or the plan is spent."""
+        plan = self.bench.profile.confirmation_plan(self.board.session.provenance)
+        confirmation = Confirmation(plan, tuple(f.name for f in finalists))
+        entrants = {c.name: c for c in (prototype, *finalists)}
+        while needs := confirmation.needs_more():
+            for need in needs:
+                figures = self.build(entrants[need.network], need.build)
+                confirmation.add(need.network, need.build, _values(figures, plan.costs))
+                self.watch.advance(f"{need.network}, build {need.build}")
+        self.confirmation = confirmation
+        return confirmation
+
+    def build(self, contender: Contender, number: int) -> Figures:
+        """Measure one fresh build of a contender.
+
+        Raises:
+            MeasurementError: it could not be measured in several tries.
+        """
+        figures = self.board.measure(
+            contender.key, lambda: contender.onnx, self.plan, stage="confirm", build=number
+        )
+        if not figures.usable:
+            reasons = figures.refused or "; ".join(figures.result["reasons"])
+            raise MeasurementError(
+                f"fresh build {number} of {contender.name} could not be measured",
+                why=reasons,
+                fix="run `hil doctor` on the device, then continue the run with --resume",
+            )
+        self._figures.setdefault(contender.name, {})[number] = figures
+        return figures
+
+    def builds(self, contender: Contender, least: int) -> tuple[Figures, ...]:
+        """All fresh builds measured of a contender, at least so many."""
+        for number in range(1, least + 1):
+            if number not in self._figures.get(contender.name, {}):
+                self.build(contender, number)
+        return tuple(figures for _, figures in sorted(self._figures[contender.name].items()))
+
+    def judge_answers(self, prototype: Contender, others: Sequence[Contender]) -> dict[str, Paired]:
+        """Compare engines' own answers on the held-out pictures; opens them, once a run."""
+        names = ", ".join(c.name for c in others) or prototype.name
+        inputs, labels = self.bench.heldout(f"final accuracy of {names}")
+
+        def right(contender: Contender) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+            def compute() -> Mapping[str, str]:
+                answers = self.board.answers(contender.onnx, inputs)
+                return {"right": "".join("1" if r else "0" for r in correct(answers, labels))}
+
+            step = self.bench.store.step("answers", contender.key, compute)
+            self.watch.advance(f"{contender.name}, held-out pictures")
+            return np.array([c == "1" for c in step["right"]], dtype=np.bool_)
+
+        own = right(prototype)
+        paired = {c.name: Paired.count(own, right(c)) for c in others}
+        return {prototype.name: Paired.count(own, own), **paired}
+
+
+def _values(figures: Figures, costs: Sequence[object]) -> dict[str, float]:
+    metrics = [getattr(r, "metric") for r in costs]  # noqa: B009
+    known = {m: figures.estimate(m) for m in metrics}
+    missing = [m for m, e in known.items() if e is None]
+    if missing:
+        raise MeasurementError(
+            f"a build gave no figure of {', '.join(missing)}",
+            why="; ".join(str(figures.result.get(f"{m}_reason")) for m in missing),
+            fix="lengthen measure.confirmation in the profile, then continue with --resume",
+        )
+    return {m: e.value for m, e in known.items() if e is not None}
+
+
+def choose(
+    candidates: Sequence[Candidate], utility: Callable[[Candidate], float], most: int
+) -> list[Candidate]:
+    """The best feasible candidates by U, best first; ties by order of measuring."""
+    good = [c for c in candidates if c.verdict == "feasible" and c.trained is not None]
+    return sorted(good, key=lambda c: -utility(c))[:most]
+
+
+def check_resolution(profile: Profile, heldout: int) -> None:
+    """Refuse, before the search starts, a margin the held-out pictures cannot resolve.
+
+    Raises:
+        ConfigError: with the smallest margin they could.
+    """
+    if profile.confidence is None:
+        return
+    for requirement in profile.requirements.all():
+        if requirement.metric == ACCURACY:
+            alpha = (1 - profile.confidence) / profile.budget.finalists
+            require_resolution(requirement, heldout, alpha)

@@ -1,0 +1,243 @@
+"""Operational requirements: what a profile demands, and how an estimate is judged against it.
+
+Rule of this file: it judges a figure with bounds; it never asks where the figure came from. Its
+verdicts screen during a search; only `certificate.py` accepts a network.
+
+Units: costs in the unit their name ends in, accuracy in percent, accuracy losses in points.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from hil.core.stats import Estimate
+from hil.synth import records
+from hil.synth.records import ACCURACY, Verdict
+
+Kind = Literal["at_most", "at_least", "lose_at_most"]
+
+TITLES = {
+    "energy_mj": ("energy", "mJ"),
+    "latency_p50_ms": ("p50 latency", "ms"),
+    "latency_p99_ms": ("p99 latency", "ms"),
+    "memory_mib": ("memory", "MiB"),
+    ACCURACY: ("accuracy", "%"),
+}
+"""Every metric that can be required: its name and unit for people."""
+
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit as written: an amount in the metric's unit, or a share of the prototype's figure.
+
+    Attributes:
+        amount: in the metric's unit; a fraction (0.4 for "40 %") where `relative`.
+        relative: whether the prototype's figure is the unit.
+    """
+
+    amount: float
+    relative: bool = False
+
+    @classmethod
+    def parse(cls, written: float | str) -> Self:
+        """Read a number, or text such as "40 %".
+
+        Raises:
+            ValueError: neither of them, or not positive.
+        """
+        if isinstance(written, str):
+            match = _PERCENT.fullmatch(written)
+            if not match:
+                raise ValueError(
+                    f"expected a number or a percentage such as '40 %', got {written!r}"
+                )
+            limit = cls(float(match[1]) / 100, relative=True)
+        else:
+            limit = cls(float(written))
+        if not (limit.amount > 0 and math.isfinite(limit.amount)):
+            raise ValueError(f"a limit must be greater than 0, got {written!r}")
+        return limit
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One demand on a network.
+
+    Attributes:
+        metric: a key of `TITLES`.
+        limit: for `lose_at_most`, points of accuracy below the prototype.
+        kind: `at_most` for costs; `at_least` or `lose_at_most` for accuracy.
+    """
+
+    metric: str
+    limit: Limit
+    kind: Kind = "at_most"
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that mean nothing.
+
+        Raises:
+            ValueError: an unknown metric, or a kind the metric does not have.
+        """
+        if self.metric not in TITLES:
+            raise ValueError(f"unknown metric {self.metric!r}; known: {', '.join(TITLES)}")
+        if (self.metric == ACCURACY) == (self.kind == "at_most"):
+            raise ValueError(f"{self.metric} has no limit of kind {self.kind}")
+
+    @property
+    def needs_prototype(self) -> bool:
+        """Whether the limit depends on the prototype's figure."""
+        return self.limit.relative or self.kind == "lose_at_most"
+
+    def bound(self, prototype: float | None) -> float:
+        """The limit in the metric's unit.
+
+        Raises:
+            ValueError: it depends on the prototype's figure, which is unknown.
+        """
+        if not self.needs_prototype:
+            return self.limit.amount
+        if prototype is None:
+            raise ValueError(f"{self.metric}: the limit needs the prototype's figure")
+        if self.kind == "lose_at_most":
+            return prototype - self.limit.amount
+        return prototype * self.limit.amount
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; `from_json` gives back an equal record."""
+        return {
+            "metric": self.metric,
+            "kind": self.kind,
+            "amount": self.limit.amount,
+            "relative": self.limit.relative,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(data["metric"], Limit(float(data["amount"]), data["relative"]), data["kind"])
+
+
+def judge(requirement: Requirement, figure: Estimate, prototype: Estimate | None = None) -> Verdict:
+    """Feasible where the whole interval keeps the limit, infeasible where none of it does.
+
+    For a limit relative to the prototype the interval is that of the ratio (costs) or of the
+    difference (accuracy), found from both intervals by the method of variance estimates recovery
+    (Donner and Zou, "Closed-form confidence intervals for functions of the normal mean and
+    standard deviation", 2012), on logarithms for ratios.
+
+    Raises:
+        ValueError: the limit needs the prototype's figure and there is none.
+    """
+    bound = requirement.bound(prototype.value if prototype else None)
+    low, high = figure.low, figure.high
+    if prototype is not None and requirement.needs_prototype:
+        low, high = _interval_against(requirement, figure, prototype)
+    if requirement.kind == "at_most":
+        return "feasible" if high <= bound else "infeasible" if low > bound else "undecided"
+    return "feasible" if low >= bound else "infeasible" if high < bound else "undecided"
+
+
+def _interval_against(
+    requirement: Requirement, figure: Estimate, prototype: Estimate
+) -> tuple[float, float]:
+    """The figure's interval widened by what is not known of the prototype's figure."""
+    if requirement.kind == "lose_at_most":
+        down = math.hypot(figure.value - figure.low, prototype.high - prototype.value)
+        up = math.hypot(figure.high - figure.value, prototype.value - prototype.low)
+        return figure.value - down, figure.value + up
+    down = math.hypot(_log(figure.value, figure.low), _log(prototype.high, prototype.value))
+    up = math.hypot(_log(figure.high, figure.value), _log(prototype.value, prototype.low))
+    return figure.value * math.exp(-down), figure.value * math.exp(up)
+
+
+def _log(above: float, below: float) -> float:
+    """Logarithm of a ratio; infinite where an interval reaches down to nothing."""
+    return math.log(above / below) if below > 0 else math.inf
+
+
+def together(verdicts: tuple[Verdict, ...]) -> Verdict:
+    """One verdict over several demands: one broken demand breaks all."""
+    if "infeasible" in verdicts:
+        return "infeasible"
+    return "undecided" if "undecided" in verdicts else "feasible"
+
+
+def excess(requirement: Requirement, value: float, prototype: float | None = None) -> float:
+    """How far a figure lies beyond the limit, as a logarithm of their ratio; below 0 it is kept.
+
+    The common currency of costs and accuracy, by which the least violating network is found.
+    """
+    bound = requirement.bound(prototype)
+    good, bad = (bound, value) if requirement.kind == "at_most" else (value, bound)
+    if good <= 0:
+        return math.inf
+    return math.log(bad / good) if bad > 0 else -math.inf
+
+
+def search_limit(requirement: Requirement, prototype: float | None = None) -> records.Limit:
+    """The demand as the search takes it: absolute, accuracy as a fraction."""
+    bound = requirement.bound(prototype)
+    if requirement.metric == ACCURACY:
+        return records.Limit(ACCURACY, bound / 100, "min")
+    return records.Limit(requirement.metric, bound, "max")
+
+
+def describe(
+    requirement: Requirement, prototype: float | None = None, rail: str | None = None
+) -> str:
+    """The demand in words, with the limit worked out where the prototype's figure is known.
+
+    Args:
+        requirement: the demand.
+        prototype: the prototype's figure in the metric's unit.
+        rail: power rail that energy is read on.
+    """
+    title, unit = TITLES[requirement.metric]
+    read = f", as read on {rail}" if rail and requirement.metric == "energy_mj" else ""
+    amount = f"{requirement.limit.amount:.4g}"
+    if requirement.kind == "lose_at_most":
+        words = f"{title} at most {amount} points below the prototype's"
+    elif requirement.limit.relative:
+        words = f"{title} at most {100 * requirement.limit.amount:.4g} % of the prototype's"
+    else:
+        return f"{title} {requirement.kind.replace('_', ' ')} {amount} {unit}{read}"
+    if prototype is None:
+        return words + read
+    return f"{words} {prototype:.4g} {unit} = {requirement.bound(prototype):.4g} {unit}{read}"
+
+
+def unreachable(
+    requirement: Requirement,
+    best: Estimate,
+    prototype: Estimate | None = None,
+    *,
+    rail: str | None = None,
+) -> str | None:
+    """Why no network can meet a demand, or None where the best figure does not rule it out.
+
+    Args:
+        requirement: the demand.
+        best: the figure of the network that does best by this metric alone: the smallest of the
+            space for costs, the prototype for accuracy.
+        prototype: the prototype's figure.
+        rail: power rail that energy is read on.
+    """
+    if judge(requirement, best, prototype) != "infeasible":
+        return None
+    base = prototype.value if prototype else None
+    unit = TITLES[requirement.metric][1]
+    who = "the smallest network" if requirement.kind == "at_most" else "the best network"
+    share = ""
+    if base and requirement.limit.relative:
+        share = f", {100 * best.value / base:.3g} % of the prototype's"
+    return (
+        f"nothing can meet: {describe(requirement, base, rail)}; "
+        f"{who} of this space has {best.value:.4g} {unit}{share}"
+    )

@@ -1,0 +1,59 @@
+"""A traced prototype's space, as the search sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from hil.net.features import cost, hardware_features
+from hil.net.graph import Trace
+from hil.net.space import Space
+from hil.synth.records import Arch, FloatArray
+from hil.synth.searchspace import VariableSpec
+
+
+@dataclass(frozen=True, eq=False)
+class TracedSpace:
+    """Choices, counts and features of the networks around a prototype."""
+
+    trace: Trace
+    space: Space
+
+    @cached_property
+    def variables(self) -> tuple[VariableSpec, ...]:
+        """The choice variables, in the order of an architecture's entries."""
+        return tuple(VariableSpec(v.name, v.kind, v.size, v.identity) for v in self.space.variables)
+
+    def key(self, arch: Arch) -> str:
+        """Canonical identity: equal keys mean equal networks."""
+        return self.space.key(arch)
+
+    def neighbours(self, arch: Arch) -> Iterable[Arch]:
+        """Architectures one level away in one choice that matters."""
+        return self.space.neighbours(arch)
+
+    def features(self, arch: Arch) -> FloatArray:
+        """Launches, arithmetic and traffic by kind of operation (`hil.net.features`)."""
+        return hardware_features(self.trace, self.space, arch)
+
+    def cost(self, arch: Arch) -> tuple[float, float]:
+        """Exact (MACs, parameters)."""
+        counted = cost(self.trace, self.space, arch)
+        return float(counted.macs), float(counted.params)
+
+
+def changes(space: Space, arch: Arch) -> tuple[str, ...]:
+    """What an architecture changes in the prototype, in words."""
+    canonical = space.canonical(arch)
+    words = []
+    for variable, choice in zip(space.variables, canonical, strict=True):
+        if choice == variable.identity:
+            continue
+        name = variable.name.partition(":")[2]
+        if variable.kind == "depth":
+            words.append(f"{name} dropped")
+        else:
+            base, width = variable.choices[variable.identity], variable.choices[choice]
+            words.append(f"{name} {base} to {width} channels")
+    return tuple(words)

@@ -1,0 +1,173 @@
+"""Device files: what is accepted, and that every mistake is named by file, line and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hil.core.errors import ConfigError
+from hil.core.yamlfile import YamlFileError
+from hil.device.config import (
+    EmulatedDevice,
+    LocalDevice,
+    SshDevice,
+    find_device,
+    load_device,
+    parse_host,
+    with_host,
+)
+
+ROOT = Path(__file__).parents[2]
+GOOD = """\
+schema: hil/device@1
+name: bench
+driver: ssh
+board: jetson-tx2
+ssh:
+  host: 10.0.0.7
+  user: nvidia
+  identity: keys/id_ed25519
+  known_hosts: known_hosts
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "bench.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    path = written(folder, text)
+    with pytest.raises(YamlFileError) as caught:
+        load_device(path)
+    return [str(problem).replace(f"{path}:", "", 1) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("tx2", SshDevice), ("tx2-emulated", EmulatedDevice), ("local", LocalDevice)],
+)
+def test_every_shipped_device_loads(name, kind, tmp_path):
+    device = find_device(name, cwd=tmp_path)
+
+    assert isinstance(device, kind)
+    assert device.name == name
+
+
+def test_shipped_copies_equal_the_repository_s_files():
+    for kind in ("devices", "profiles"):
+        ours = {p.name: p.read_bytes() for p in (ROOT / kind).glob("*.yaml")}
+        shipped = {p.name: p.read_bytes() for p in (ROOT / "hil" / "shipped" / kind).glob("*.yaml")}
+        assert shipped == ours
+
+
+def test_paths_are_relative_to_the_file_that_names_them(tmp_path):
+    device = load_device(written(tmp_path, GOOD))
+
+    assert isinstance(device, SshDevice)
+    assert device.ssh.identity == tmp_path / "keys/id_ed25519"
+    assert device.ssh.known_hosts == tmp_path / "known_hosts"
+
+
+def test_all_mistakes_come_at_once_each_with_its_line_and_field(tmp_path):
+    text = GOOD.replace("user: nvidia", "port: twenty-two") + "power:\n  sorce: none\nsped: 9\n"
+
+    assert problems(tmp_path, text) == [
+        "5: ssh.user: required, and not given",
+        "7: ssh.port: expected an integer, got 'twenty-two'",
+        "11: power.sorce: unknown field; did you mean source? "
+        "known here: source, rail, interval_ms",
+        "12: sped: unknown field; known here: schema, name, board, runtime, state, power, lease, "
+        "driver, ssh, agent",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("host: 10.0.0.7", "host: 10", "6: ssh.host: expected text, got 10"),
+        ("user: nvidia", "user: nvidia\n  port: 0", "8: ssh.port: expected greater than"),
+        ("user: nvidia", "user: nvidia\n  port: '22'", "8: ssh.port: expected an integer, got"),
+        ("name: bench", "name: my bench", "2: name: "),
+        ("driver: ssh", "driver: usb", "3: driver: got 'usb'; expected one of ssh, local, emul"),
+        ("driver: ssh\n", "", "1: driver: required; expected one of"),
+        ("hil/device@1", "hil/device@9", "1: schema: expected 'hil/device@1', got 'hil/device@9'"),
+        ("  host: 10.0.0.7", "  host: a\n  host: b", "7: ssh.host: given twice, first on line 6"),
+        ("  known_hosts: known_hosts\n", "", "5: ssh: give exactly one of known_hosts"),
+        ("  identity: keys/id_ed25519\n", "", "5: ssh: give identity"),
+        ("board: jetson-tx2", "board: [1", "5: not YAML: "),
+        ("board: jetson-tx2", "board: \t\x07", "4: special characters are not allowed"),
+        ("board: jetson-tx2", "board: 2024-99-99", "4: board: month must be in 1..12"),
+        ("board: jetson-tx2", "board: &a [*a]", "1: nested too deeply, or refers to itself"),
+    ],
+)
+def test_one_mistake_gives_one_line(old, new, expected, tmp_path):
+    assert old in GOOD
+
+    found = problems(tmp_path, GOOD.replace(old, new))
+
+    assert len(found) == 1
+    assert found[0].startswith(expected)
+
+
+def test_a_mistake_inside_the_jump_host_is_found_there(tmp_path):
+    text = GOOD + "  jump:\n    host: gate\n    user: me\n    identity: k\n    host_key: 7\n"
+
+    assert problems(tmp_path, text) == ["14: ssh.jump.host_key: expected text, got 7"]
+
+
+def test_power_without_a_rail_is_refused(tmp_path):
+    text = GOOD + "power:\n  source: tegrastats\n"
+
+    assert problems(tmp_path, text) == [
+        "10: power: rail: required with a power source (the board's total rail)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", "1: the file is empty"), ("- a\n", "1: expected fields (name: value), got ['a']")],
+)
+def test_a_file_that_is_no_mapping_is_named_as_a_whole(text, expected, tmp_path):
+    assert problems(tmp_path, text) == [expected]
+
+
+def test_bytes_that_are_no_text_are_a_config_error(tmp_path):
+    path = tmp_path / "bench.yaml"
+    path.write_bytes(b"name: \xff\xfe")
+
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_device(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tx2", (None, "tx2", None)),
+        ("me@tx2:2222", ("me", "tx2", 2222)),
+        ("[fe80::1]:22", (None, "fe80::1", 22)),
+    ],
+)
+def test_hosts_are_split_as_people_write_them(text, expected):
+    assert parse_host(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a b", "tx2:0", "tx2:99999", "@tx2", "fe80::1"])
+def test_what_is_no_host_is_refused(text):
+    with pytest.raises(ConfigError):
+        parse_host(text)
+
+
+def test_host_on_the_command_line_overrides_the_file(tmp_path):
+    device = with_host(load_device(written(tmp_path, GOOD)), "me@other:2222")
+
+    assert isinstance(device, SshDevice)
+    assert (device.ssh.user, device.ssh.host, device.ssh.port) == ("me", "other", 2222)
+    assert device.ssh.known_hosts == tmp_path / "known_hosts"
+
+
+def test_a_device_without_a_host_takes_no_host(tmp_path):
+    with pytest.raises(ConfigError, match="no host to override"):
+        with_host(find_device("tx2-emulated", cwd=tmp_path), "elsewhere")

@@ -1,0 +1,159 @@
+"""Profile files: the shipped one, what every field becomes, and mistakes named all at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hil.core.yamlfile import YamlFileError
+from hil.net.factory import load_factory
+from hil.synth.objective import load_objective
+from hil.synth.profile import find_profile, load_profile
+from hil.synth.requirements import Limit, Requirement
+
+ROOT = Path(__file__).parents[2]
+LEAST = """\
+schema: hil/profile@1
+name: least
+task: classification
+prototype: {factory: "mine:network"}
+data: {factory: "mine:pictures"}
+requirements: {energy_mj: {at_most: 4.5}}
+"""
+
+
+def loaded(folder, text):
+    path = folder / "p.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_profile(path)
+
+
+def problems(folder, text):
+    with pytest.raises(YamlFileError) as caught:
+        loaded(folder, text)
+    return [(p.line, p.field, p.message) for p in caught.value.problems]
+
+
+def test_the_shipped_profile_asks_for_what_the_readme_says(tmp_path):
+    profile = find_profile("digits.yaml", cwd=tmp_path)
+
+    assert profile.requirements.all() == (
+        Requirement("energy_mj", Limit(0.4, relative=True)),
+        Requirement("latency_p99_ms", Limit(0.5, relative=True)),
+        Requirement("accuracy", Limit(1.0), "lose_at_most"),
+    )
+    assert (profile.budget.measurements, profile.budget.finalists) == (24, 3)
+    assert profile.alpha == 0.05
+
+
+def test_the_shipped_copy_is_the_repository_s_file():
+    copy = ROOT / "hil" / "shipped" / "profiles" / "digits.yaml"
+    assert copy.read_text(encoding="utf-8") == (ROOT / "profiles" / "digits.yaml").read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.mark.torch
+def test_everything_the_shipped_profile_names_exists(tmp_path):
+    profile = find_profile("digits", cwd=tmp_path)
+
+    assert load_factory(profile.prototype.factory)(**profile.prototype.args)
+    assert load_factory(profile.data.factory)
+    assert load_objective(profile.objective)
+
+
+def test_a_profile_may_be_six_lines_long(tmp_path):
+    profile = loaded(tmp_path, LEAST)
+
+    assert profile.requirements.all() == (Requirement("energy_mj", Limit(4.5)),)
+    assert profile.confidence is None
+    assert profile.objective == "netscore"
+
+
+def test_plans_carry_what_was_written(tmp_path):
+    text = LEAST + (
+        "alpha: 0.1\nconfidence: null\nbudget: {finalists: 2}\n"
+        "measure: {confirmation: {window_s: 9, blocks: 5, builds: {at_least: 4, at_most: 6}}}\n"
+    )
+    profile = loaded(tmp_path, text)
+
+    plan = profile.confirmation_plan("emulated")
+    windows = profile.measure.confirmation.plan(interval_ms=50)
+
+    assert (plan.alpha, plan.finalists, plan.looks) == (0.1, 2, (4, 5, 6))
+    assert plan.provenance == "emulated"
+    assert (windows.window_s, windows.blocks, windows.interval_ms) == (9, 5, 50)
+
+
+def test_the_recipe_carries_the_training_fields(tmp_path):
+    profile = loaded(tmp_path, LEAST + "training: {batch: 32, peak_lr: 0.02, shift_pixels: 0}\n")
+
+    recipe = profile.training.recipe("candidate 7")
+
+    assert recipe.name == "candidate 7"
+    assert (recipe.batch, recipe.peak_lr, recipe.shift_pixels) == (32, 0.02, 0)
+
+
+def test_all_mistakes_are_named_at_once_with_line_and_field(tmp_path):
+    text = (
+        "schema: hil/profile@1\n"
+        "name: job\n"
+        "task: poetry\n"
+        "prototype: {factory: resnet}\n"
+        "data: {factory: 'a:b'}\n"
+        "training: {epoch: 3}\n"
+        "requirements:\n"
+        "  energy_mj: {at_most: 40 mJ}\n"
+        "  accuracy: {lose_at_most: 1, at_least: 90}\n"
+        "objective: netscor\n"
+        "budget: {measurements: 2, finalists: 3, batch: 1, trainings: 1}\n"
+        "measure: {confirmation: {builds: {at_least: 5, at_most: 4}}}\n"
+    )
+
+    named = [(line, field) for line, field, _ in problems(tmp_path, text)]
+
+    assert named == [
+        (3, "task"),
+        (4, "prototype.factory"),
+        (6, "training.epoch"),
+        (8, "requirements.energy_mj.at_most"),
+        (9, "requirements.accuracy"),
+        (10, "objective"),
+        (11, "budget.finalists"),
+        (12, "measure.confirmation.builds.at_most"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("replaced", "by", "field", "words"),
+    [
+        ("4.5", "-1", "requirements.energy_mj.at_most", "greater than 0"),
+        ("4.5", "yes", "requirements.energy_mj.at_most", "'40 %'"),
+        ("{energy_mj: {at_most: 4.5}}", "{}", "requirements", "at least one cost"),
+        (
+            "{energy_mj: {at_most: 4.5}}",
+            "{accuracy: {at_least: 90}}",
+            "requirements",
+            "at least one cost",
+        ),
+        ("name: least", "name: least\nconfidence: 0.95", "confidence", "no accuracy is required"),
+        ("name: least", "name: least\nalpha: 0.9", "alpha", "less than 0.5"),
+        ("hil/profile@1", "hil/profile@9", "schema", "hil/profile@1"),
+    ],
+)
+def test_a_mistake_is_explained_where_it_is(tmp_path, replaced, by, field, words):
+    (problem,) = problems(tmp_path, LEAST.replace(replaced, by))
+
+    assert problem[1] == field
+    assert words in problem[2]
+
+
+def test_reading_a_profile_loads_no_torch():
+    code = "import hil.synth.profile, sys; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "False"
