@@ -6,9 +6,8 @@ import gzip
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,14 +21,16 @@ from hil.cli.options import (
     owner,
     seconds,
 )
-from hil.cli.terminal import out, print_json, say
-from hil.core.errors import ConfigError, ExportError, MeasurementError
+from hil.cli.profile_view import result_json, show
+from hil.cli.terminal import print_json
+from hil.core.errors import ConfigError, ExportError, HostError, MeasurementError
 
 if TYPE_CHECKING:
     from hil.core.evidence import Evidence
     from hil.device.config import DeviceConfig
-    from hil.device.session import EngineInfo, Session
-    from hil.measure.result import Measurement
+
+IDLE_S = 10.0
+"""Idle recorded before and after: long enough for the system's bursts, one in about 20 s."""
 
 _SHAPE = re.compile(r"(?P<name>.+)=(?P<sizes>\d+(?:x\d+)*)")
 
@@ -66,43 +67,62 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Measure one network on one board."""
+    from hil.core.evidence import RunPlan
+    from hil.device.opening import open_session
+    from hil.device.session import EngineSpec
+    from hil.measure.run import measure
+
     config = load_device(device, host)
+    power = config.power
     if precision not in (None, "fp16", "fp32"):
         raise ConfigError(f"there is no precision {precision!r}", fix="choose fp16 or fp32")
-    if not latency_only and config.power.source == "none":
+    if not latency_only and power.source == "none":
         raise MeasurementError(
             f"{config.name} has no power source, so there are no joules",
             why="its device file says power: {source: none}",
             fix="name a power source there, or ask for latency alone with --latency-only",
         )
-    data = _checked(model, config, shapes := _shapes(shape or []))
-    from hil.core.evidence import RunPlan
-    from hil.device.opening import open_session
-
-    plan = RunPlan(
-        idle_s=5.0, window_s=seconds(window), blocks=blocks, interval_ms=config.power.interval_ms
-    )
-    power = "none" if latency_only else config.power.source
-    with open_session(
+    given = _shapes(shape or [])
+    data = _checked(model, config, given)
+    session_of = open_session(
         config, owner=owner("profile"), wait_s=seconds(wait), on_wait=announce_wait
-    ) as session:
-        info = _build(session, config, data, precision, shapes)
-        measurement, raw = _measure(session, info, plan, power, config.power.rail or "none")
+    )
+    with session_of as session:
+        spec = EngineSpec(
+            session.put_blob(data),
+            precision or config.runtime.precision,
+            config.runtime.name,
+            config.runtime.workspace_mib,
+            given,
+        )
+        info = session.build(spec)
+        measurement, raw = measure(
+            session,
+            info,
+            RunPlan(IDLE_S, window_s=seconds(window), blocks=blocks, interval_ms=power.interval_ms),
+            power="none" if latency_only else power.source,
+            rail=power.rail,
+        )
         times = session.layers(info) if layers else None
     if evidence is not None:
-        text = json.dumps(raw.to_json())
-        evidence.write_bytes(
-            gzip.compress(text.encode()) if evidence.suffix == ".gz" else text.encode()
-        )
-    result = _result(model, session, info, measurement, times)
+        _keep(evidence, raw)
+    result = result_json(model, session, info, measurement, times)
     if as_json:
         print_json(result)
     else:
-        _show(result)
+        show(result)
     if measurement.validity == "invalid":
         raise MeasurementError(
             "the measurement is invalid", why="; ".join(measurement.reasons), fix="run `hil doctor`"
         )
+
+
+def _keep(path: Path, raw: Evidence) -> None:
+    text = json.dumps(raw.to_json()).encode()
+    try:
+        path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    except OSError as error:
+        raise HostError(f"cannot write the evidence to {path}", why=str(error)) from error
 
 
 def _checked(model: Path, config: DeviceConfig, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
@@ -147,123 +167,3 @@ def _shapes(given: list[str]) -> dict[str, tuple[int, ...]]:
             raise ConfigError(f"{text!r} is no shape", fix="write it as NAME=1x3x224x224")
         shapes[match["name"]] = tuple(int(size) for size in match["sizes"].split("x"))
     return shapes
-
-
-def _build(
-    session: Session,
-    config: DeviceConfig,
-    data: bytes,
-    precision: str | None,
-    shapes: Mapping[str, tuple[int, ...]],
-) -> EngineInfo:
-    from hil.device.session import EngineSpec
-
-    return session.build(
-        EngineSpec(
-            session.put_blob(data),
-            precision or config.runtime.precision,
-            config.runtime.name,
-            config.runtime.workspace_mib,
-            shapes,
-        )
-    )
-
-
-def _measure(
-    session: Session,
-    info: EngineInfo,
-    plan: Any,
-    power: str,
-    rail: str,
-) -> tuple[Measurement, Evidence]:
-    from hil.measure.run import measure
-
-    return measure(session, info, plan, power=power, rail=rail)
-
-
-def _result(
-    model: Path,
-    session: Session,
-    info: EngineInfo,
-    measurement: Measurement,
-    layers: tuple[tuple[str, float], ...] | None,
-) -> dict[str, Any]:
-    board = session.board
-    result = {
-        **measurement.to_json(),
-        "model": str(model),
-        "onnx_sha256": info.spec.onnx_sha256,
-        "engine_sha256": info.engine_sha256,
-        "engine_cached": info.cached,
-        "precision": info.spec.precision,
-        "runtime": f"{info.spec.runtime} {info.runtime_version}",
-        "inputs": [asdict(tensor) for tensor in info.inputs],
-        "memory_mib": None
-        if info.device_memory_bytes is None
-        else info.device_memory_bytes / 2**20,
-        "device": session.name,
-        "board": {
-            "model": board.model,
-            "l4t": board.l4t,
-            "tensorrt": board.tensorrt,
-            "nvpmodel": board.raw.get("nvpmodel"),
-        },
-    }
-    if layers is not None:
-        result["layers"] = [{"name": name, "time_ms": time_ms} for name, time_ms in layers]
-    return result
-
-
-_ROWS = (
-    ("energy, gross", "energy_mj", "mJ"),
-    ("energy, net of idle", "energy_net_mj", "mJ"),
-    ("inferences per joule", "inferences_per_joule", "1/J"),
-    ("latency p50", "latency_p50_ms", "ms"),
-    ("latency p99", "latency_p99_ms", "ms"),
-    ("power under load", "power_w", "W"),
-    ("power idle", "idle_power_w", "W"),
-)
-
-
-def _show(result: Mapping[str, Any]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from hil.report.figures import number
-
-    label = result["provenance"].upper()
-    table = Table(
-        title=f"{result['model']} on {result['device']} ({label}, {result['validity']})",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-    )
-    for title, side in (("figure", "left"), ("value", "right"), ("95 % interval", "right")):
-        table.add_column(title, justify="right" if side == "right" else "left")
-    for title, field, unit in _ROWS:
-        value, interval = result[field], result[f"{field}_ci95"]
-        if value is None:
-            table.add_row(title, "-", f"[dim]{result[f'{field}_reason']}[/]")
-            continue
-        low, high = (number(end, 4) for end in interval)
-        table.add_row(title, f"{number(value, 4)} {unit}", f"[{low}, {high}]".replace("[", r"\["))
-    out.print(table)
-    if "layers" in result:
-        _show_layers(result["layers"])
-    say(
-        f"{result['runtime']}, {result['precision']}, engine {result['engine_sha256'][:12]}, "
-        f"energy as read on {result['rail']}, copies {result['latency_copies']}"
-    )
-    for reason in result["reasons"]:
-        say(f"{result['validity']}: {reason}")
-
-
-def _show_layers(layers: list[Mapping[str, Any]]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title="layers, as the runtime's profiler tells", box=box.SIMPLE_HEAD)
-    table.add_column("layer")
-    table.add_column("ms", justify="right")
-    for layer in layers:
-        table.add_row(str(layer["name"]), f"{layer['time_ms']:.4f}")
-    out.print(table)

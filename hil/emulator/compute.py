@@ -68,7 +68,7 @@ class Compute:
     def parse(self, request: Message) -> Message:
         """Reads a network: what the parser refuses, its inputs and outputs."""
         import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+        from google.protobuf.message import DecodeError
 
         from hil.emulator.trt import limits, tensors
 

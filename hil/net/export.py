@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hil.core.errors import ExportError, ParityError
+from hil.net.simplify import drop_repeated_relus, merge_pooled_linear
 
 # ONNX Runtime 1.10, the last for Python 3.6 (JetPack 4), reads no later one.
 MOST_IR_VERSION = 8
@@ -156,6 +157,8 @@ def finish(data: bytes, opset: int) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = onnxslim.slim(model)
+        drop_repeated_relus(model)
+        merge_pooled_linear(model)
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(

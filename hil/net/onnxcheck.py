@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from hil.core.errors import ConfigError
 from hil.net.onnxrules import REMEDIES, RESTRICTIONS, Constants, Finding

@@ -59,3 +59,8 @@ def resnet20(in_channels: int = 1, classes: int = 10) -> nn.Module:
     pooling, one linear layer. Weights are torch's default draws: seed torch before calling.
     """
     return _SmallResNet(in_channels, classes, blocks=3)
+
+
+def resnet32(in_channels: int = 1, classes: int = 10) -> nn.Module:
+    """ResNet-32 of the same family (He et al. 2016, table 6): five blocks a stage."""
+    return _SmallResNet(in_channels, classes, blocks=5)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from hil.core.errors import ConfigError
 from hil.net.export import export_onnx
 from hil.net.factory import load_factory
@@ -23,7 +21,7 @@ from hil.synth.profile import load_profile
 from hil.synth.records import ACCURACY
 from hil.synth.store import RunStore
 from hil.synth.traced import TracedSpace, changes
-from hil.synth.workbench import load_weights
+from hil.synth.workbench import load_weights, plain
 from hil.tasks.data import load_data
 
 
@@ -53,7 +51,7 @@ class Emitter:
         with RunStore.open(run, write=False) as store:
             trained = store.find("train", "prototype")
             weights = load_weights(store.blob(trained["weights"])) if trained else {}
-        traced = trace(network, (torch.from_numpy(data.train.inputs[:1]),)).with_weights(weights)
+        traced = trace(network, (plain(data.train.inputs[:1]),)).with_weights(weights)
         space = TracedSpace(traced, build_space(traced))
         text = path.read_text(encoding="utf-8")
         return cls(Generator.from_json(text, space), space)

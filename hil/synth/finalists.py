@@ -24,7 +24,7 @@ from hil.synth.searchspace import uniform_level
 from hil.synth.workbench import Trained, Workbench
 from hil.tasks.classification import correct
 
-UNIFORM_LEVELS = (0.75, 0.5, 0.25, 0.0)
+UNIFORM_LEVELS = (0.0, 0.25, 0.5, 0.75)
 """Uniform widths tried, as shares of the way from the narrowest choice to the prototype's."""
 
 
@@ -71,8 +71,7 @@ class Finals:
 
         The better of its weights on the search split stays: training on never costs anything.
         """
-        profile = self.bench.profile
-        trained = self.bench.train(arch, epochs=profile.training.epochs, stage="final")
+        trained = self._trained(arch)
         if best is not None and best.accuracy > trained.accuracy:
             trained = best
         return self._ready(name, arch, trained)
@@ -88,21 +87,19 @@ class Finals:
 
     def uniform(self) -> Contender | None:
         """The narrowest uniform width scaling that keeps the accuracy demanded, if any does."""
-        found = None
         for level in UNIFORM_LEVELS:
             arch = uniform_level(self.bench.search_space, level)
             if arch == self.bench.space.identity:
                 continue
-            trained = self.bench.train(
-                arch, epochs=self.bench.profile.training.epochs, stage="final"
-            )
+            trained = self._trained(arch)
             self.watch.advance(f"uniform width {level:.2f}")
-            if self.rounds.accuracy_verdict(trained)[0] != "feasible":
-                break
-            found = (level, arch, trained)
-        if found is None:
-            return None
-        return self._ready("uniform width", found[1], found[2])
+            if self.rounds.accuracy_verdict(trained)[0] == "feasible":
+                return self._ready("uniform width", arch, trained)
+        return None
+
+    def _trained(self, arch: Arch) -> Trained:
+        epochs = self.bench.profile.training.final_epochs
+        return self.bench.train(arch, epochs=epochs, stage="final")
 
     def confirm(self, prototype: Contender, finalists: Sequence[Contender]) -> Confirmation:
         """Measure fresh builds until every finalist is decided or the plan is spent."""

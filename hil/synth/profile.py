@@ -69,10 +69,17 @@ class Factory(StrictModel):
 
 
 class Training(StrictModel):
-    """How weights are fitted (see `Recipe`): the prototype from nothing, the rest inherited."""
+    """How weights are fitted (see `Recipe`): the prototype from nothing, the rest inherited.
+
+    Attributes:
+        epochs: of the prototype.
+        finetune_epochs: of each network during the search.
+        final_epochs: of each finalist, and of uniform width scaling beside them.
+    """
 
     epochs: Count = 60
     finetune_epochs: Count = 10
+    final_epochs: Count = 30
     batch: Annotated[int, Field(ge=2)] = 50
     peak_lr: Annotated[float, Field(gt=0)] = 0.01
     weight_decay: Annotated[float, Field(ge=0)] = 0.01

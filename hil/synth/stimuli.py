@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from hil.net.materialise import Importance, materialise
 from hil.net.space import Variable
 from hil.net.stimuli import branch_response, taylor_importance
-from hil.synth.workbench import Workbench
+from hil.synth.workbench import Workbench, plain
 from hil.tasks.classification import recalibrate
 
 PICTURES = 512
@@ -50,7 +50,7 @@ def probe(bench: Workbench) -> Reactions:
 
 def _measured(bench: Workbench) -> dict[str, object]:
     split = bench.data.train
-    inputs = torch.from_numpy(split.inputs[:PICTURES])
+    inputs = plain(split.inputs[:PICTURES])
     labels = torch.from_numpy(split.labels[:PICTURES])
     model: nn.Module = bench.trace.prototype
     batches = list(zip(torch.split(inputs, _BATCH), torch.split(labels, _BATCH), strict=True))

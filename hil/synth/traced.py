@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from hil.net.features import cost, hardware_features
+from hil.net.features import cost, costs, hardware_features, hardware_matrix
 from hil.net.graph import Trace
 from hil.net.space import Space
 from hil.synth.records import Arch, FloatArray
@@ -36,6 +36,14 @@ class TracedSpace:
     def features(self, arch: Arch) -> FloatArray:
         """Launches, arithmetic and traffic by kind of operation (`hil.net.features`)."""
         return hardware_features(self.trace, self.space, arch)
+
+    def features_of(self, archs: Sequence[Arch]) -> FloatArray:
+        """`features` of many architectures at once, (N, features)."""
+        return hardware_matrix(self.trace, self.space, archs)
+
+    def costs_of(self, archs: Sequence[Arch]) -> FloatArray:
+        """`cost` of many architectures at once, (N, 2)."""
+        return costs(self.trace, self.space, archs)
 
     def cost(self, arch: Arch) -> tuple[float, float]:
         """Exact (MACs, parameters)."""

@@ -74,7 +74,7 @@ class Workbench:
     @property
     def example(self) -> torch.Tensor:
         """One picture, batch 1: what networks are traced and exported with."""
-        return torch.from_numpy(self.data.train.inputs[:1])
+        return plain(self.data.train.inputs[:1])
 
     def network(self, arch: Arch, weights_sha256: str | None = None) -> nn.Module:
         """Build a network with inherited weights, or with those of a finished training."""
@@ -111,7 +111,7 @@ class Workbench:
         """Return the network as ONNX, proven in ONNX Runtime to compute the same function."""
         network = self.network(arch, weights_sha256)
         onnx_bytes = export_onnx(network, (self.example,), opset=opset)
-        pictures = torch.from_numpy(self.data.search.inputs[:4])
+        pictures = plain(self.data.search.inputs[:4])
         for picture in pictures:
             check_parity(network, onnx_bytes, (picture[None],))
         return onnx_bytes
@@ -129,6 +129,15 @@ class Workbench:
         opened = self.data.heldout.open(reason, stage="finalists")
         self.store.step("heldout", "opened", lambda: {"reason": reason, "pictures": len(opened)})
         return opened.inputs, opened.labels
+
+
+def plain(inputs: Inputs) -> torch.Tensor:
+    """Return pictures as a tensor in plain NCHW layout.
+
+    One-channel pictures straight from numpy can carry strides that torch takes for channels-last;
+    the backward pass of some convolutions in that layout corrupts the heap in torch 2.13.
+    """
+    return torch.empty(inputs.shape).copy_(torch.from_numpy(inputs))
 
 
 def use_one_thread() -> None:
@@ -157,7 +166,7 @@ def open_workbench(
             f"prototype {profile.prototype.factory} made a {type(network).__name__}",
             fix="let the factory return a torch.nn.Module",
         )
-    example = torch.from_numpy(data.train.inputs[:1])
+    example = plain(data.train.inputs[:1])
     untrained = trace(network, (example,))
     space = build_space(untrained)
     if not space.variables:
