@@ -6,8 +6,9 @@ import gzip
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,53 +68,76 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Measure one network on one board."""
+    config = load_device(device, host)
+    _check_wishes(config, precision, latency_only=latency_only)
+    given = _shapes(shape or [])
+    data = _checked(model, config, given)
+    wishes = _Wishes(
+        precision or config.runtime.precision,
+        given,
+        "none" if latency_only else config.power.source,
+        blocks,
+        seconds(window),
+        layers,
+        seconds(wait),
+    )
+    result, raw = _profiled(model, config, data, wishes)
+    if evidence is not None:
+        _keep(evidence, raw)
+    if as_json:
+        print_json(result)
+    else:
+        show(result)
+    if result["validity"] == "invalid":
+        reasons = "; ".join(result["reasons"])
+        raise MeasurementError("the measurement is invalid", why=reasons, fix="run `hil doctor`")
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """What the person asked for, with the device's defaults filled in."""
+
+    precision: str
+    shapes: Mapping[str, tuple[int, ...]]
+    power: str
+    blocks: int
+    window_s: float
+    layers: bool
+    wait_s: float
+
+
+def _profiled(
+    model: Path, config: DeviceConfig, data: bytes, wishes: _Wishes
+) -> tuple[dict[str, Any], Evidence]:
     from hil.core.evidence import RunPlan
     from hil.device.opening import open_session
     from hil.device.session import EngineSpec
     from hil.measure.run import measure
 
-    config = load_device(device, host)
-    power = config.power
+    runtime, power = config.runtime, config.power
+    plan = RunPlan(
+        IDLE_S, window_s=wishes.window_s, blocks=wishes.blocks, interval_ms=power.interval_ms
+    )
+    with open_session(
+        config, owner=owner("profile"), wait_s=wishes.wait_s, on_wait=announce_wait
+    ) as session:
+        sha256 = session.put_blob(data)
+        info = session.build(
+            EngineSpec(sha256, wishes.precision, runtime.name, runtime.workspace_mib, wishes.shapes)
+        )
+        measurement, raw = measure(session, info, plan, power=wishes.power, rail=power.rail)
+        times = session.layers(info) if wishes.layers else None
+    return result_json(model, session, info, measurement, times), raw
+
+
+def _check_wishes(config: DeviceConfig, precision: str | None, *, latency_only: bool) -> None:
     if precision not in (None, "fp16", "fp32"):
         raise ConfigError(f"there is no precision {precision!r}", fix="choose fp16 or fp32")
-    if not latency_only and power.source == "none":
+    if not latency_only and config.power.source == "none":
         raise MeasurementError(
             f"{config.name} has no power source, so there are no joules",
             why="its device file says power: {source: none}",
             fix="name a power source there, or ask for latency alone with --latency-only",
-        )
-    given = _shapes(shape or [])
-    data = _checked(model, config, given)
-    session_of = open_session(
-        config, owner=owner("profile"), wait_s=seconds(wait), on_wait=announce_wait
-    )
-    with session_of as session:
-        spec = EngineSpec(
-            session.put_blob(data),
-            precision or config.runtime.precision,
-            config.runtime.name,
-            config.runtime.workspace_mib,
-            given,
-        )
-        info = session.build(spec)
-        measurement, raw = measure(
-            session,
-            info,
-            RunPlan(IDLE_S, window_s=seconds(window), blocks=blocks, interval_ms=power.interval_ms),
-            power="none" if latency_only else power.source,
-            rail=power.rail,
-        )
-        times = session.layers(info) if layers else None
-    if evidence is not None:
-        _keep(evidence, raw)
-    result = result_json(model, session, info, measurement, times)
-    if as_json:
-        print_json(result)
-    else:
-        show(result)
-    if measurement.validity == "invalid":
-        raise MeasurementError(
-            "the measurement is invalid", why="; ".join(measurement.reasons), fix="run `hil doctor`"
         )
 
 

@@ -13,27 +13,37 @@ from hil.report.figures import NETWORK_COLUMNS, figure_text
 
 
 def networks_table(result: Mapping[str, Any]) -> Table:
-    """Prototype, uniform width scaling and the synthesized networks, with intervals."""
+    """Prototype, uniform width scaling and the synthesized networks side by side."""
     label = result["provenance"].upper()
+    networks = [result["prototype"], *result["baselines"], *result["certified"]]
+    networks += [*result["not_certified"], *filter(None, [result["least_violating"]])]
     table = Table(
-        title=f"{result['profile']} on {result['device']} ({label}), 95 % intervals over "
+        title=f"{result['profile']} on {result['device']}: {label} figures, 95 % intervals over "
         f"fresh engine builds, energy as read on {result['rail']}",
         box=box.SIMPLE_HEAD,
         title_justify="left",
     )
-    table.add_column("network")
-    for column in NETWORK_COLUMNS:
-        table.add_column(column.title, justify="right")
-    table.add_column("verdict")
-    networks = [result["prototype"], *result["baselines"], *result["certified"]]
-    networks += [*result["not_certified"], *filter(None, [result["least_violating"]])]
+    table.add_column("", overflow="fold")
     for network in networks:
+        table.add_column(escape(network["name"]), justify="right", overflow="fold")
+    for column in NETWORK_COLUMNS:
         cells = []
-        for column in NETWORK_COLUMNS:
+        for network in networks:
             text, interval = figure_text(network, column)
             cells.append(f"{text}\n[dim]{escape(interval)}[/]" if interval else text)
-        verdict = str(network["verdict"] or "")
-        shown = f"[bold green]{verdict}[/]" if verdict.startswith("feasible") else verdict
-        suspicion = "" if network["validity"] == "valid" else f", {network['validity']}"
-        table.add_row(escape(network["name"]), *cells, f"{shown}\n[dim]{label}{suspicion}[/]")
+        table.add_row(column.title, *cells)
+    table.add_row("verdict", *(_verdict(network) for network in networks))
+    table.add_row(
+        "provenance",
+        *(f"{label}\n[dim]{_doubt(network)}[/]" for network in networks),
+    )
     return table
+
+
+def _verdict(network: Mapping[str, Any]) -> str:
+    verdict = str(network["verdict"] or "-")
+    return f"[bold green]{verdict}[/]" if verdict.startswith("feasible") else verdict
+
+
+def _doubt(network: Mapping[str, Any]) -> str:
+    return "" if network["validity"] == "valid" else str(network["validity"])

@@ -12,7 +12,10 @@ from rich.markup import escape
 
 from hil.core.errors import HilError
 
-out = Console(soft_wrap=False)
+out = Console()
+if not out.is_terminal:
+    # A log has no width; 80 columns would cut figures off.
+    out = Console(width=132)
 err = Console(stderr=True, soft_wrap=True)
 
 

@@ -40,7 +40,7 @@ def drop_repeated_relus(model: onnx.ModelProto) -> int:
 
 
 MOST_MERGED_WEIGHTS = 65_536
-"""Weights a merged pooling and linear layer may have: reading that many costs less than a launch."""
+"""Weights that a merged layer may have: reading so many costs less than launching a kernel."""
 
 
 def merge_pooled_linear(model: onnx.ModelProto) -> int:

@@ -24,7 +24,7 @@ from hil.synth.searchspace import uniform_level
 from hil.synth.workbench import Trained, Workbench
 from hil.tasks.classification import correct
 
-UNIFORM_LEVELS = (0.0, 0.25, 0.5, 0.75)
+UNIFORM_LEVELS = (0.0, 0.5)
 """Uniform widths tried, as shares of the way from the narrowest choice to the prototype's."""
 
 
@@ -74,27 +74,27 @@ class Finals:
         trained = self._trained(arch)
         if best is not None and best.accuracy > trained.accuracy:
             trained = best
-        return self._ready(name, arch, trained)
+        return self.ready(name, arch, trained)
 
     def prototype(self) -> Contender:
         """The prototype as trained."""
-        return self._ready(PROTOTYPE, self.bench.space.identity, self.bench.identity)
+        return self.ready(PROTOTYPE, self.bench.space.identity, self.bench.identity)
 
-    def _ready(self, name: str, arch: Arch, trained: Trained) -> Contender:
+    def ready(self, name: str, arch: Arch, trained: Trained) -> Contender:
+        """Export a trained architecture; not while another thread trains (torch's exporter)."""
         key = f"{self.bench.space.key(arch)}:{trained.weights_sha256[:16]}"
         onnx = self.bench.export(arch, trained.weights_sha256, opset=self.opset)
         return Contender(name, arch, trained, key, onnx)
 
-    def uniform(self) -> Contender | None:
-        """The narrowest uniform width scaling that keeps the accuracy demanded, if any does."""
+    def train_uniform(self) -> tuple[Arch, Trained] | None:
+        """Train the narrowest uniform width scaling that keeps the accuracy demanded, if any."""
         for level in UNIFORM_LEVELS:
             arch = uniform_level(self.bench.search_space, level)
             if arch == self.bench.space.identity:
                 continue
             trained = self._trained(arch)
-            self.watch.advance(f"uniform width {level:.2f}")
             if self.rounds.accuracy_verdict(trained)[0] == "feasible":
-                return self._ready("uniform width", arch, trained)
+                return arch, trained
         return None
 
     def _trained(self, arch: Arch) -> Trained:
@@ -110,7 +110,6 @@ class Finals:
             for need in needs:
                 figures = self.build(entrants[need.network], need.build)
                 confirmation.add(need.network, need.build, _values(figures, plan.costs))
-                self.watch.advance(f"{need.network}, build {need.build}")
         self.confirmation = confirmation
         return confirmation
 
@@ -131,6 +130,7 @@ class Finals:
                 fix="run `hil doctor` on the device, then continue the run with --resume",
             )
         self._figures.setdefault(contender.name, {})[number] = figures
+        self.watch.advance(f"{contender.name}, build {number}")
         return figures
 
     def builds(self, contender: Contender, least: int) -> tuple[Figures, ...]:
@@ -175,9 +175,20 @@ def _values(figures: Figures, costs: Sequence[object]) -> dict[str, float]:
 def choose(
     candidates: Sequence[Candidate], utility: Callable[[Candidate], float], most: int
 ) -> list[Candidate]:
-    """The best feasible candidates by U, best first; ties by order of measuring."""
+    """The feasible candidates that are worth fresh builds, best first.
+
+    By U; but where there is room for more than one, the second is the one of least energy, so
+    that a run shows both what U prefers and what the budget can be brought down to. Ties go by
+    order of measuring.
+    """
     good = [c for c in candidates if c.verdict == "feasible" and c.trained is not None]
-    return sorted(good, key=lambda c: -utility(c))[:most]
+    ranked = sorted(good, key=lambda c: -utility(c))
+    thrifty = [c for c in ranked[1:] if "energy_mj" in c.costs]
+    if thrifty:
+        least = min(thrifty, key=lambda c: c.costs["energy_mj"].value)
+        ranked.remove(least)
+        ranked.insert(1, least)
+    return ranked[:most]
 
 
 def check_resolution(profile: Profile, heldout: int) -> None:

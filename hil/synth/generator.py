@@ -47,7 +47,7 @@ class Generator:
     mixture: Mixture
     screen: Screen
     generation: int = 0
-    attempts: int = 24
+    attempts: int = 12
     edits: int = 6
 
     def emit(self, seed: int) -> Emission:

@@ -10,6 +10,7 @@ is running it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -249,16 +250,22 @@ def _finish(
     chosen = choose(candidates[1:], utility_in(inquisitor), profile.budget.finalists)
     plan = profile.measure.confirmation.plan(job.interval_ms)
     finals = Finals(bench, rounds.board, plan, job.opset, rounds, job.watch)
-    builds = profile.measure.confirmation.builds.at_least
-    job.watch.stage("finishing: training, fresh builds, held-out pictures", 9 + 6 * builds)
+    least = profile.measure.confirmation.builds.at_least
+    job.watch.stage(
+        "finishing: training, fresh builds, held-out pictures", (2 + least) * (len(chosen) + 2)
+    )
     prototype = finals.prototype()
     finalists = []
     for candidate in chosen:
         name = f"net-{bench.space.key(candidate.arch)[:6]}"
         finalists.append(finals.contender(name, candidate.arch, candidate.trained))
         job.watch.advance(f"{name} trained to the end")
-    uniform = finals.uniform()
-    finals.confirm(prototype, finalists)
+    with ThreadPoolExecutor(max_workers=1) as trainer:
+        # The board measures the finalists while the comparison is still being trained.
+        training = trainer.submit(finals.train_uniform)
+        finals.confirm(prototype, finalists)
+        scaled = training.result()
+    uniform = None if scaled is None else finals.ready("uniform width", *scaled)
     others = [*([uniform] if uniform else []), *finalists]
     paired = finals.judge_answers(prototype, others)
     for name, comparison in paired.items():

@@ -9,6 +9,7 @@ Format history: hil/profile@1 (first).
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -75,20 +76,24 @@ class Training(StrictModel):
         epochs: of the prototype.
         finetune_epochs: of each network during the search.
         final_epochs: of each finalist, and of uniform width scaling beside them.
+        finetune_batch: pictures a step where weights are inherited; `batch` for the prototype.
+        finetune_peak_lr: likewise.
     """
 
     epochs: Count = 60
     finetune_epochs: Count = 10
     final_epochs: Count = 30
     batch: Annotated[int, Field(ge=2)] = 50
+    finetune_batch: Annotated[int, Field(ge=2)] = 100
     peak_lr: Annotated[float, Field(gt=0)] = 0.01
+    finetune_peak_lr: Annotated[float, Field(gt=0)] = 0.02
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     label_smoothing: Share = 0.0
     shift_pixels: Annotated[int, Field(ge=0)] = 1
     distil_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     def recipe(self, name: str) -> Recipe:
-        """Return the recipe for one network, by the name errors are to call it."""
+        """Return the prototype's recipe, by the name errors are to call it."""
         return Recipe(
             name=name,
             batch=self.batch,
@@ -98,6 +103,11 @@ class Training(StrictModel):
             shift_pixels=self.shift_pixels,
             distil_weight=self.distil_weight,
         )
+
+    def finetune_recipe(self, name: str) -> Recipe:
+        """Return the recipe of every network that inherits weights."""
+        own = self.recipe(name)
+        return replace(own, batch=self.finetune_batch, peak_lr=self.finetune_peak_lr)
 
 
 class AtMost(StrictModel):

@@ -185,9 +185,9 @@ def search_limit(requirement: Requirement, prototype: float | None = None) -> re
     """The demand as the search takes it: absolute, accuracy as a fraction."""
     bound = requirement.bound(prototype)
     if requirement.metric == ACCURACY:
-        # Milder than for costs: accuracy after fine-tuning is the least certain prediction, and a
+        # At the median: accuracy after fine-tuning is the least certain prediction, and a
         # strict screen would refuse everything before anything is trained.
-        return records.Limit(ACCURACY, bound / 100, "min", alpha=0.25)
+        return records.Limit(ACCURACY, bound / 100, "min", alpha=0.5)
     return records.Limit(requirement.metric, bound, "max")
 
 

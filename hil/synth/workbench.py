@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,6 @@ from hil.synth.store import RunStore
 from hil.synth.traced import TracedSpace
 from hil.tasks import classification as task
 from hil.tasks.data import Data, Inputs, Labels, load_data
-from hil.tasks.recipe import Recipe
 
 Progress = Callable[[int, int], None]
 
@@ -71,6 +71,12 @@ class Workbench:
         """The space as the search sees it."""
         return TracedSpace(self.trace, self.space)
 
+    @cached_property
+    def teacher(self) -> task.Teacher:
+        """The prototype's answers, which every student of this run learns from."""
+        shift = self.profile.training.shift_pixels
+        return task.Teacher(self.trace.prototype, self.data, shift)
+
     @property
     def example(self) -> torch.Tensor:
         """One picture, batch 1: what networks are traced and exported with."""
@@ -95,17 +101,12 @@ class Workbench:
 
         def compute() -> dict[str, Any]:
             student = self.network(arch)
-            recipe = self.recipe(f"network {key[-12:]}")
+            recipe = self.profile.training.finetune_recipe(f"network {key[-12:]}")
             seed = derived_seed(self.seed, "train", key)
-            teacher = self.trace.prototype
-            task.finetune(student, teacher, self.data, epochs=epochs, seed=seed, recipe=recipe)
+            task.finetune(student, self.teacher, self.data, epochs=epochs, seed=seed, recipe=recipe)
             return self._scored(student)
 
         return _trained(self.store.step("train", key, compute))
-
-    def recipe(self, name: str) -> Recipe:
-        """How this profile trains; the same for every network that is compared."""
-        return self.profile.training.recipe(name)
 
     def export(self, arch: Arch, weights_sha256: str | None, *, opset: int) -> bytes:
         """Return the network as ONNX, proven in ONNX Runtime to compute the same function."""
@@ -182,7 +183,7 @@ def open_workbench(
             epochs=profile.training.epochs,
             seed=derived_seed(seed, "train", "prototype"),
             on_progress=report,
-            recipe=bench.recipe("the prototype"),
+            recipe=profile.training.recipe("the prototype"),
         )
         return bench._scored(network)
 

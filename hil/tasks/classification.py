@@ -32,7 +32,17 @@ TEMPERATURE = 4.0
 Progress = Callable[[int, int, float], None]
 """Called after every epoch with (epochs done, epochs in all, mean loss of the epoch)."""
 
-_Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+@dataclass(frozen=True)
+class _Batch:
+    """Pictures of one step: which ones, how far each is moved (2 x n), and their labels."""
+
+    picked: Tensor
+    offsets: Tensor
+    labels: Tensor
+
+
+_Loss = Callable[[_Batch, Tensor], Tensor]
 
 
 class TrainingError(HilError):
@@ -55,8 +65,10 @@ def train(
     """
     recipe = recipe or Recipe()
 
-    def loss(_: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    def loss(batch: _Batch, logits: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            logits, batch.labels, label_smoothing=recipe.label_smoothing
+        )
 
     with _seeded(seed):
         _fit(model, data, loss, _Schedule(epochs, seed, on_progress, recipe))
@@ -64,9 +76,39 @@ def train(
     return model.eval()
 
 
+class Teacher:
+    """A trained network's softened answers to the training pictures, each worked out once.
+
+    A picture has (2 shift_pixels + 1)^2 positions; many students share one teacher, so its answers
+    to all of them cost less than asking it anew in every step.
+
+    Args:
+        network: taken in evaluation mode; its weights and mode are left as they are.
+        data: whose training pictures it answers.
+        shift_pixels: as in the recipe of the students.
+    """
+
+    def __init__(self, network: nn.Module, data: Data, shift_pixels: int) -> None:
+        self.shift_pixels = shift_pixels
+        inputs = _tensor(data.train.inputs)
+        side = 2 * shift_pixels + 1
+        positions = [(row, column) for row in range(side) for column in range(side)]
+        tables = []
+        for position in positions:
+            offsets = torch.tensor(position)[:, None].expand(2, len(inputs))
+            moved = shifted(inputs, offsets, shift_pixels)
+            tables.append(torch.from_numpy(predict(network, moved.numpy())))
+        self._softened = functional.softmax(torch.stack(tables) / TEMPERATURE, dim=2)
+
+    def answers(self, picked: Tensor, offsets: Tensor) -> Tensor:
+        """Softened answers (`n x classes`) to `n` pictures at their offsets (`2 x n`)."""
+        position = offsets[0] * (2 * self.shift_pixels + 1) + offsets[1]
+        return self._softened[position, picked]
+
+
 def finetune(
     student: nn.Module,
-    teacher: nn.Module,
+    teacher: Teacher,
     data: Data,
     *,
     epochs: int,
@@ -75,29 +117,28 @@ def finetune(
 ) -> nn.Module:
     """Train a student on labels and on the teacher's answers, in place; returned in eval mode.
 
-    The teacher sees the same shifted pictures as the student; its weights and mode are unchanged.
+    The teacher answers for the same shifted pictures as the student sees.
 
     Raises:
         TrainingError: the loss is not a finite number.
+        ValueError: the teacher answered for other shifts than the recipe's.
     """
     recipe = recipe or Recipe()
-    teacher_mode = teacher.training
-    teacher.eval()
+    if teacher.shift_pixels != recipe.shift_pixels:
+        raise ValueError(f"the teacher knows shifts up to {teacher.shift_pixels} pixels only")
 
-    def loss(pictures: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            answers = functional.softmax(teacher(pictures) / TEMPERATURE, dim=1)
+    def loss(batch: _Batch, logits: Tensor) -> Tensor:
+        answers = teacher.answers(batch.picked, batch.offsets)
         softened = functional.log_softmax(logits / TEMPERATURE, dim=1)
         # T^2 keeps the gradient's size independent of T (Hinton et al., section 2.1).
         distil = functional.kl_div(softened, answers, reduction="batchmean") * TEMPERATURE**2
-        hard = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        hard = functional.cross_entropy(
+            logits, batch.labels, label_smoothing=recipe.label_smoothing
+        )
         return recipe.distil_weight * distil + (1 - recipe.distil_weight) * hard
 
-    try:
-        with _seeded(seed):
-            _fit(student, data, loss, _Schedule(epochs, seed, None, recipe))
-    finally:
-        teacher.train(teacher_mode)
+    with _seeded(seed):
+        _fit(student, data, loss, _Schedule(epochs, seed, None, recipe))
     recalibrate(student, data.train.inputs)
     return student.eval()
 
@@ -143,9 +184,10 @@ def _fit(model: nn.Module, data: Data, loss_of: _Loss, schedule: _Schedule) -> N
         total = 0.0
         order = torch.randperm(len(labels), generator=generator)
         # Equal parts, at least as large as asked: a batch of one picture would break batch norm.
-        for step, batch in enumerate(order.tensor_split(steps)):
-            pictures = shifted(inputs[batch], recipe.shift_pixels, generator)
-            loss = loss_of(pictures, model(pictures), labels[batch])
+        for step, picked in enumerate(order.tensor_split(steps)):
+            offsets = _offsets(len(picked), recipe.shift_pixels, generator)
+            logits = model(shifted(inputs[picked], offsets, recipe.shift_pixels))
+            loss = loss_of(_Batch(picked, offsets, labels[picked]), logits)
             total += _finite(loss, recipe.name, epoch * steps + step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -166,14 +208,26 @@ def _finite(loss: Tensor, name: str, step: int) -> float:
     return value
 
 
-def shifted(pictures: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Pictures (`n x c x h x w`) each moved by its own random offset of at most `most` pixels."""
+def _offsets(count: int, most: int, generator: torch.Generator) -> Tensor:
+    """Random positions, 2 x count, each from 0 to 2 most; `most` leaves a picture in place."""
+    if most == 0:
+        return torch.zeros((2, count), dtype=torch.long)
+    return torch.randint(0, 2 * most + 1, (2, count), generator=generator)
+
+
+def shifted(pictures: Tensor, offsets: Tensor, most: int) -> Tensor:
+    """Pictures (`n x c x h x w`) each moved to its own position; zeros come in at the edge.
+
+    Args:
+        pictures: as they are.
+        offsets: row and column position, `2 x n`, from 0 to 2 `most`; `most` is in place.
+        most: pixels a picture is moved at most.
+    """
     if most == 0:
         return pictures
     n, channels, height, width = pictures.shape
-    offsets = torch.randint(0, 2 * most + 1, (2, n, 1), generator=generator)
-    rows = (offsets[0] + torch.arange(height))[:, None, :, None]
-    columns = (offsets[1] + torch.arange(width))[:, None, None, :]
+    rows = (offsets[0][:, None] + torch.arange(height))[:, None, :, None]
+    columns = (offsets[1][:, None] + torch.arange(width))[:, None, None, :]
     padded = functional.pad(pictures, (most, most, most, most))
     # Indexed on all axes at once: the result is plain NCHW (see `_tensor`).
     picture, channel = torch.arange(n)[:, None, None, None], torch.arange(channels)[:, None, None]

@@ -72,7 +72,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def hil(*words: str, cwd: Path, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+def run_hil(*words: str, cwd: Path, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     return subprocess.run(
         [sys.executable, "-m", "hil.cli.app", *words],
@@ -82,3 +82,9 @@ def hil(*words: str, cwd: Path, timeout_s: float = 280) -> subprocess.CompletedP
         timeout=timeout_s,
         check=False,
     )
+
+
+@pytest.fixture(scope="session")
+def hil():
+    """The command line, as a function of its words."""
+    return run_hil

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import onnx
 import pytest
-from conftest import hil
 
 pytestmark = [pytest.mark.slow, pytest.mark.board, pytest.mark.torch]
 
@@ -37,7 +36,7 @@ def steps(run: Path) -> list[tuple[int, str, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(workplace):
+def uninterrupted(workplace, hil):
     done = hil(
         *("synthesize", "--device", "tx2-emulated.yaml", "--profile", "small.yaml"),
         *("--seed", "3", "--run", "whole", "--json"),
@@ -104,7 +103,7 @@ def test_the_run_leaves_networks_that_anyone_can_open(uninterrupted):
         assert json.loads((folder / "certificate.json").read_text())["name"] == entry["name"]
 
 
-def test_a_run_killed_and_resumed_ends_as_an_uninterrupted_one(uninterrupted, workplace):
+def test_a_run_killed_and_resumed_ends_as_an_uninterrupted_one(uninterrupted, workplace, hil):
     whole, _, _ = uninterrupted
     command = [sys.executable, "-m", "hil.cli.app", "synthesize", "--device", "tx2-emulated.yaml"]
     command += ["--profile", "small.yaml", "--seed", "3", "--run", "killed", "--json"]
@@ -126,7 +125,8 @@ def test_a_run_killed_and_resumed_ends_as_an_uninterrupted_one(uninterrupted, wo
 
     assert resumed.returncode == 0, resumed.stderr
     assert steps(run)[: len(before)] == before
-    assert [s[1:3] for s in steps(run)] and len({s[1:3] for s in steps(run)}) == len(steps(run))
+    names = [step[1:3] for step in steps(run)]
+    assert len(set(names)) == len(names)
     again = json.loads(resumed.stdout)
     for result in (whole, again):
         result.pop("run"), result["cost"].pop("wall_seconds")
@@ -140,7 +140,7 @@ def _measured(run: Path) -> int:
         return 0
 
 
-def test_the_generator_emits_from_seeds_alone_without_the_journal(uninterrupted, workplace):
+def test_the_generator_emits_from_seeds_alone_without_the_journal(uninterrupted, workplace, hil):
     _, run, _ = uninterrupted
     words = ("generate", "--run", "whole", "--seeds", "5", "--json")
     first = hil(*words, cwd=workplace)
@@ -159,7 +159,7 @@ def test_the_generator_emits_from_seeds_alone_without_the_journal(uninterrupted,
     assert any("architecture" in network for network in networks)
 
 
-def test_a_finished_run_can_be_exported_and_reported_again(uninterrupted, workplace):
+def test_a_finished_run_can_be_exported_and_reported_again(uninterrupted, workplace, hil):
     result, run, _ = uninterrupted
 
     exported = hil("export", "whole", "-o", "taken", cwd=workplace)

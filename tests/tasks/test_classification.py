@@ -12,6 +12,7 @@ from torch import nn
 from hil.core.errors import HilError
 from hil.tasks import digits
 from hil.tasks.classification import (
+    Teacher,
     accuracy_percent,
     build,
     correct,
@@ -100,7 +101,7 @@ def test_progress_is_told_after_every_epoch_with_a_falling_loss(data):
 
 def test_held_out_pictures_are_not_opened_by_training(data):
     before = len(data.heldout.openings)
-    finetune(build(network, seed=1), trained(data, 0), data, epochs=1, seed=0)
+    finetune(build(network, seed=1), Teacher(trained(data, 0), data, 1), data, epochs=1, seed=0)
     assert len(data.heldout.openings) == before
 
 
@@ -122,15 +123,43 @@ def test_distillation_alone_teaches_the_teacher_s_answers(data):
     student = build(lambda: network(6), seed=3)
     before = weights(teacher)
 
-    finetune(student, teacher, data, epochs=8, seed=0, recipe=Recipe(distil_weight=1.0))
+    finetune(
+        student, Teacher(teacher, data, 1), data, epochs=8, seed=0, recipe=Recipe(distil_weight=1.0)
+    )
 
     answers = predict(teacher, data.search.inputs).argmax(1)
     assert accuracy_percent(correct(predict(student, data.search.inputs), answers)) > 85
     assert torch.equal(weights(teacher), before)
 
 
+def test_a_teacher_answers_for_the_picture_as_it_was_moved(data):
+    network_ = trained(data, seed=0)
+    teacher = Teacher(network_, data, 1)
+    picked, offsets = torch.tensor([4, 0, 4]), torch.tensor([[0, 1, 2], [2, 1, 0]])
+    pictures = torch.from_numpy(data.train.inputs)[picked]
+
+    answers = teacher.answers(picked, offsets)
+
+    for answer, picture, row, column in zip(answers, pictures, *offsets, strict=True):
+        moved = torch.zeros_like(picture)
+        size = picture.shape[-1]
+        for y in range(size):
+            for x in range(size):
+                source_y, source_x = y + row - 1, x + column - 1
+                if 0 <= source_y < size and 0 <= source_x < size:
+                    moved[:, y, x] = picture[:, source_y, source_x]
+        logits = torch.from_numpy(predict(network_, moved[None].numpy()))
+        torch.testing.assert_close(answer, torch.softmax(logits / 4.0, dim=1)[0])
+
+
+def test_a_teacher_of_other_shifts_is_refused(data):
+    teacher = Teacher(trained(data, seed=0), data, 2)
+    with pytest.raises(ValueError, match="2 pixels"):
+        finetune(build(network, seed=1), teacher, data, epochs=1, seed=0)
+
+
 def test_fine_tuning_repeats_itself_exactly(data):
-    teacher = trained(data, seed=0)
+    teacher = Teacher(trained(data, seed=0), data, 1)
     student = build(lambda: network(6), seed=3)
     runs = [finetune(copy.deepcopy(student), teacher, data, epochs=2, seed=4) for _ in range(2)]
     assert torch.equal(weights(runs[0]), weights(runs[1]))
@@ -166,7 +195,7 @@ def test_no_epochs_only_renew_the_statistics(data):
 
 def test_shifted_pictures_are_the_originals_moved_by_at_most_so_many_pixels():
     pictures = torch.rand(200, 2, 5, 6) + 1
-    moved = shifted(pictures, 1, torch.Generator().manual_seed(0))
+    moved = shifted(pictures, torch.randint(0, 3, (2, len(pictures))), 1)
     padded = np.pad(pictures.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
     seen = set()
     for i in range(200):
@@ -183,7 +212,7 @@ def test_shifted_pictures_are_the_originals_moved_by_at_most_so_many_pixels():
 
 def test_pictures_of_one_channel_stay_in_plain_layout():
     pictures = torch.rand(10, 1, 8, 8)
-    moved = shifted(pictures, 1, torch.Generator().manual_seed(0))
+    moved = shifted(pictures, torch.randint(0, 3, (2, len(pictures))), 1)
     assert moved.stride() == pictures.stride() == (64, 64, 8, 1)
 
 
