@@ -65,15 +65,18 @@ def render(
         columns=NETWORK_COLUMNS,
         figure_text=figure_text,
         best=result["certified"][0] if result["certified"] else None,
-        plots=[_plot(figure, first=index == 0) for index, figure in enumerate(figures)],
+        plots=[_plot(figure, index) for index, figure in enumerate(figures)],
     )
 
 
-def _plot(figure: go.Figure, *, first: bool) -> str:
+def _plot(figure: go.Figure, index: int) -> str:
+    # The library goes into the page once; fixed ids make equal data give equal pages.
     return str(
         figure.to_html(
             full_html=False,
-            include_plotlyjs="inline" if first else False,
+            div_id=f"plot-{index}",
+            default_height="430px",
+            include_plotlyjs="inline" if index == 0 else False,
             config={"displaylogo": False, "responsive": True},
         )
     )

@@ -20,6 +20,11 @@ from hil.measure.run import measure
 from hil.synth.seeds import derived_seed
 from hil.synth.store import RunStore
 
+_SEARCH_BUILDS = 1000
+"""Engine builds of the search are numbered from here, so that none is taken for a fresh one of the
+confirmation. No build is number 0: that one would share kernel timings with earlier builds on the
+board, and a figure must not depend on what was built before."""
+
 ATTEMPTS = 3
 """Fresh tries at a measurement that came back invalid; a board is allowed a bad moment."""
 
@@ -84,10 +89,11 @@ class BoardWork:
             onnx: makes the file; not called where the step is already in the journal.
             plan: how the engine is exercised.
             stage: "search" or "confirm": figures of one are never used as the other's.
-            build: k > 0 builds the engine anew, in its own slot.
+            build: which build of that stage; each is made anew, in its own slot.
         """
         name = _name(stage, key, build)
-        step = self.store.step("measure", name, lambda: self._fresh(name, onnx(), plan, build))
+        index = build + (_SEARCH_BUILDS if stage == "search" else 0)
+        step = self.store.step("measure", name, lambda: self._fresh(name, onnx(), plan, index))
         return Figures(
             step["result"], step["engine"], step["onnx"], step["evidence"], step["refused"]
         )
@@ -132,9 +138,9 @@ class BoardWork:
         return step
 
     def answers(self, onnx: bytes, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the deployed engine's own outputs, (N, classes), for N pictures."""
+        """Return an engine's own outputs, (N, classes), for N pictures: those of build 1."""
         sha256 = self.session.put_blob(onnx)
-        info = self.session.build(replace(self.spec, onnx_sha256=sha256))
+        info = self.session.build(replace(self.spec, onnx_sha256=sha256, build_index=1))
         outputs = self.session.infer(info, {info.inputs[0].name: inputs})
         return np.asarray(outputs[info.outputs[0].name], dtype=np.float32)
 

@@ -24,7 +24,7 @@ from hil.synth.workbench import Trained, Workbench
 
 COSTS = ("energy_mj", "latency_p50_ms", "latency_p99_ms", "power_w")
 SECOND_LOOK = 1
-"""Build index of the second engine, asked for where the first cannot decide."""
+"""Number of the second engine, asked for where the first (0) cannot decide."""
 
 
 @dataclass(frozen=True)

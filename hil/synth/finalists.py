@@ -175,19 +175,20 @@ def _values(figures: Figures, costs: Sequence[object]) -> dict[str, float]:
 def choose(
     candidates: Sequence[Candidate], utility: Callable[[Candidate], float], most: int
 ) -> list[Candidate]:
-    """The feasible candidates that are worth fresh builds, best first.
+    """The feasible candidates that are worth fresh builds, best U first.
 
-    By U; but where there is room for more than one, the second is the one of least energy, so
-    that a run shows both what U prefers and what the budget can be brought down to. Ties go by
-    order of measuring.
+    Where there is room for more than one, the second is the one that lost least accuracy on the
+    search split (of several, the least compressed). What U likes best lies at the edge of the
+    accuracy limit, was chosen for looking good there, and is the first to fall on held-out
+    pictures; a run should not rest on such networks alone.
     """
     good = [c for c in candidates if c.verdict == "feasible" and c.trained is not None]
     ranked = sorted(good, key=lambda c: -utility(c))
-    thrifty = [c for c in ranked[1:] if "energy_mj" in c.costs]
-    if thrifty:
-        least = min(thrifty, key=lambda c: c.costs["energy_mj"].value)
-        ranked.remove(least)
-        ranked.insert(1, least)
+    if len(ranked) > 1:
+        rest = ranked[1:]
+        safest = min(rest, key=lambda c: (c.loss_points or 0.0, utility(c)))
+        rest.remove(safest)
+        ranked = [ranked[0], safest, *rest]
     return ranked[:most]
 
 
