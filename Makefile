@@ -21,7 +21,7 @@ synthesize: setup ## the main job: synthesize digit classifiers for an emulated 
 	$(BIN)/hil synthesize --device tx2-emulated.yaml
 
 test: setup ## all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: setup ## format, lint, types, architecture
 	$(BIN)/ruff format --check .

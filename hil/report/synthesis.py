@@ -56,6 +56,7 @@ def render(
         loader=PackageLoader("hil.report"), autoescape=True, undefined=StrictUndefined
     )
     networks = [result["prototype"], *result["baselines"], *result["certified"]]
+    networks += result["not_certified"]
     if result["least_violating"]:
         networks.append(result["least_violating"])
     figures = [scatter(result, points)] + ([power(trace)] if trace else [])
@@ -116,7 +117,7 @@ def scatter(result: Mapping[str, Any], points: Sequence[SearchPoint]) -> go.Figu
             )
         if limit["metric"] == "accuracy" and limit["search_limit"] is not None:
             figure.add_hline(y=limit["search_limit"], line={"color": BAD, "dash": "dash"})
-    _layout(figure, f"energy per inference, mJ ({result['provenance']})", "accuracy, % (search)")
+    _layout(figure, f"energy per inference, mJ ({result['provenance']})", "accuracy, %")
     return figure
 
 

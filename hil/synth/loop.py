@@ -250,10 +250,10 @@ def _finish(
     chosen = choose(candidates[1:], utility_in(inquisitor), profile.budget.finalists)
     plan = profile.measure.confirmation.plan(job.interval_ms)
     finals = Finals(bench, rounds.board, plan, job.opset, rounds, job.watch)
-    least = profile.measure.confirmation.builds.at_least
-    job.watch.stage(
-        "finishing: training, fresh builds, held-out pictures", (2 + least) * (len(chosen) + 2)
-    )
+    builds = profile.measure.confirmation.builds
+    # Finalists and the prototype take so many builds at most, the comparison the fewest.
+    total = (2 + builds.at_most) * (len(chosen) + 1) + 1 + builds.at_least
+    job.watch.stage("finishing: training, fresh builds, held-out pictures", total)
     prototype = finals.prototype()
     finalists = []
     for candidate in chosen:

@@ -93,7 +93,7 @@ def _entry(outcome: Outcome, final: Final, ruling: Ruling | None) -> dict[str, A
         "provenance": outcome.job.session.provenance,
         **_validity(final.figures),
         "verdict": ruling.word if ruling else "",
-        "proofs": [_proof(finding) for finding in ruling.findings] if ruling else [],
+        "proofs": [_proof(f, ruling.provenance) for f in ruling.findings] if ruling else [],
     }
     entry["netscore"] = _score(outcome, contender.arch, entry["accuracy"])
     return entry
@@ -160,7 +160,8 @@ def _validity(builds: Sequence[Figures]) -> dict[str, Any]:
     return {"validity": worst, "reasons": reasons}
 
 
-def _proof(finding: Finding) -> dict[str, Any]:
+def _proof(finding: Finding, provenance: str) -> dict[str, Any]:
+    emulated = finding.verdict == "feasible" and provenance != "measured"
     return {
         "metric": finding.requirement.metric,
         "text": describe(finding.requirement),
@@ -168,7 +169,8 @@ def _proof(finding: Finding) -> dict[str, Any]:
         "bound": finding.bound,
         "limit": finding.limit,
         "error": finding.error,
-        "verdict": finding.verdict,
+        "binds": "estimate" if finding.error is None else "bound",
+        "verdict": f"feasible_{provenance}" if emulated else finding.verdict,
     }
 
 

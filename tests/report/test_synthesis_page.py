@@ -46,7 +46,8 @@ def network(name, **changes):
                 "estimate": 0.325,
                 "bound": 0.33,
                 "limit": 0.34,
-                "verdict": "feasible",
+                "binds": "bound",
+                "verdict": "feasible_emulated",
             }
         ],
     }
