@@ -24,7 +24,7 @@ from hil.synth.searchspace import uniform_level
 from hil.synth.workbench import Trained, Workbench
 from hil.tasks.classification import correct
 
-UNIFORM_LEVELS = (0.0, 0.5, 0.75)
+UNIFORM_LEVELS = (0.25, 0.75)
 """Uniform widths tried, as shares of the way from the narrowest choice to the prototype's."""
 
 
