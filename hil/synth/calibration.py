@@ -35,16 +35,18 @@ class Calibrator:
         return math.ceil((len(self.residuals) + 1) * (1.0 - alpha)) <= len(self.residuals)
 
     def quantile(self, alpha: float, sense: Sense) -> float:
-        """Standard deviations between mean and bound, never negative.
+        """Standard deviations between mean and bound; negative only for `alpha` above one half.
 
         Args:
-            alpha: one-sided miss rate.
+            alpha: one-sided miss rate. Above one half the bound lies on the far side of the mean:
+                it refuses only what is likely to miss.
             sense: "max" for an upper bound (the limit is a maximum), "min" for a lower one.
         """
         count = len(self.residuals)
         away = sorted(r if sense == "max" else -r for r in self.residuals)
         if self.exact(alpha):
-            return max(0.0, away[math.ceil((count + 1) * (1.0 - alpha)) - 1])
+            least = 0.0 if alpha <= 0.5 else -math.inf
+            return max(least, away[math.ceil((count + 1) * (1.0 - alpha)) - 1])
         degrees = max(1, count - 1)
         widened = float(student.ppf(1.0 - alpha, degrees)) * math.sqrt(1.0 + 1.0 / max(1, count))
         return max([widened, *away])

@@ -185,9 +185,9 @@ def search_limit(requirement: Requirement, prototype: float | None = None) -> re
     """The demand as the search takes it: absolute, accuracy as a fraction."""
     bound = requirement.bound(prototype)
     if requirement.metric == ACCURACY:
-        # Refuses only what is 70 % sure to miss: accuracy after fine-tuning is the least certain
+        # Refuses only what is 80 % sure to miss: accuracy after fine-tuning is the least certain
         # prediction, and a strict screen would refuse everything near the limit, where U is best.
-        return records.Limit(ACCURACY, bound / 100, "min", alpha=0.7)
+        return records.Limit(ACCURACY, bound / 100, "min", alpha=0.8)
     return records.Limit(requirement.metric, bound, "max")
 
 

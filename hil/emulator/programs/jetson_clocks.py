@@ -8,7 +8,8 @@ from typing import Any
 
 from hil.emulator.client import BoardClient, BoardRefusedError
 
-STORED = "/root/l4t_dfs.conf"
+HOME_OF_ROOT = "/root"
+STORED = f"{HOME_OF_ROOT}/l4t_dfs.conf"
 USAGE = """Usage:
 jetson_clocks.sh [options]
   options,
