@@ -298,7 +298,8 @@ def find_python36() -> str | None:
     """A working Python 3.6: $HIL_PYTHON36, pyenv's, or python3.6 on PATH."""
     root = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
     found = [os.environ.get("HIL_PYTHON36"), shutil.which("python3.6")]
-    found[1:1] = [str(path) for path in sorted(Path(root).glob("versions/3.6*/bin/python"))]
+    with contextlib.suppress(OSError):  # another user's folder, perhaps
+        found[1:1] = [str(path) for path in sorted(Path(root).glob("versions/3.6*/bin/python"))]
     for candidate in found:
         if candidate and _version(candidate).startswith("Python 3.6"):
             return candidate

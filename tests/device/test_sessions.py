@@ -224,8 +224,15 @@ def running_agents(server: SshServer) -> list[int]:
         for folder in Path("/proc").iterdir()
         if folder.name.isdigit()
         and needle in read(folder / "cmdline")
-        and (folder / "cwd").resolve().is_relative_to(server.home)
+        and working_folder(folder).is_relative_to(server.home)
     ]
+
+
+def working_folder(process: Path) -> Path:
+    try:
+        return (process / "cwd").resolve()
+    except OSError:  # another user's process, or one that has just ended
+        return Path("/nowhere")
 
 
 def read(path: Path) -> bytes:

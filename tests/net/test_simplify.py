@@ -3,9 +3,13 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from hil.net.simplify import drop_repeated_relus
+from hil.net.simplify import (
+    MOST_MERGED_WEIGHTS,
+    drop_repeated_relus,
+    merge_pooled_linear,
+)
 
 
 def model_of(*nodes: onnx.NodeProto, outputs: tuple[str, ...] = ("y",)) -> onnx.ModelProto:
@@ -69,3 +73,59 @@ def test_other_readers_of_a_removed_relu_read_what_it_read():
     assert drop_repeated_relus(model) == 1
     for got, wanted in zip(run(model), before, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+def pooled_linear(height: int, outputs: tuple[str, ...] = ("y",)) -> onnx.ModelProto:
+    rng = np.random.Generator(np.random.Philox(3))
+    weights = {
+        "w": rng.normal(size=(10, 6)).astype(np.float32),
+        "b": rng.normal(size=10).astype(np.float32),
+    }
+    shapes = {"y": [1, 10], "p": [1, 6, 1, 1]}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["x"], ["a"]),
+            helper.make_node("GlobalAveragePool", ["a"], ["p"]),
+            helper.make_node("Flatten", ["p"], ["f"], axis=1),
+            helper.make_node("Gemm", ["f", "w", "b"], ["y"], "fc", transB=1),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6, height, 3])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, shapes[n]) for n in outputs],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+
+
+def answer(model: onnx.ModelProto, height: int) -> np.ndarray:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    picture = np.random.Generator(np.random.Philox(5)).normal(size=(1, 6, height, 3))
+    return session.run(["y"], {"x": picture.astype(np.float32)})[0]
+
+
+def test_pooling_and_a_linear_layer_become_one_convolution_of_the_same_function():
+    model = pooled_linear(4)
+    before = answer(model, 4)
+
+    merged = merge_pooled_linear(model)
+
+    onnx.checker.check_model(model, full_check=True)
+    assert merged == 1
+    assert [n.op_type for n in model.graph.node] == ["Relu", "Conv", "Flatten"]
+    np.testing.assert_allclose(answer(model, 4), before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_map_too_large_for_the_merged_weights_stays_pooled():
+    height = MOST_MERGED_WEIGHTS // (10 * 6 * 3) + 1
+    model = pooled_linear(height)
+
+    assert merge_pooled_linear(model) == 0
+    assert [n.op_type for n in model.graph.node][1] == "GlobalAveragePool"
+
+
+def test_a_pooled_result_that_is_an_output_stays():
+    model = pooled_linear(4, outputs=("y", "p"))
+
+    assert merge_pooled_linear(model) == 0

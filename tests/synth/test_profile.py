@@ -41,7 +41,7 @@ def test_the_shipped_profile_asks_for_what_the_readme_says(tmp_path):
     profile = find_profile("digits.yaml", cwd=tmp_path)
 
     assert profile.requirements.all() == (
-        Requirement("energy_mj", Limit(0.4, relative=True)),
+        Requirement("energy_mj", Limit(0.34, relative=True)),
         Requirement("latency_p99_ms", Limit(0.5, relative=True)),
         Requirement("accuracy", Limit(1.0), "lose_at_most"),
     )
