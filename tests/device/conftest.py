@@ -76,9 +76,16 @@ class SshServer:
         return {pid for pid in _pids() if _parent(pid) == self.process.pid}
 
     def cut(self) -> None:
-        """Kill every connection, as a cable pulled or a crashed board does."""
-        for pid in self.connections():
-            os.kill(pid, signal.SIGKILL)
+        """Kill every connection, as a cable pulled or a crashed board does.
+
+        Each is a monitor and, below it, the process that holds the socket; where the server runs
+        as an ordinary user the second outlives the first.
+        """
+        monitors = self.connections()
+        holders = {pid for pid in _pids() if _parent(pid) in monitors and _name(pid) == "sshd"}
+        for pid in monitors | holders:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -168,6 +175,13 @@ def _parent(pid: int) -> int:
         return int(_stat(pid)[1])
     except OSError:
         return 0
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def _stat(pid: int) -> list[str]:
