@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil.core.tegrastats import Core, LineReader, Reading, RunningMean, parse
+from hil.core.tegrastats import (
+    Core,
+    LineReader,
+    RailReading,
+    Reading,
+    RunningMean,
+    parse,
+    parse_slowly,
+    swapped,
+)
+from hil.core.tegrastats_grammar import items
+from hil.core.tegrastats_layout import Layouts
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "tegrastats"
@@ -20,6 +34,11 @@ FULL = Path(os.environ.get("HIL_DATA", ROOT.parent / "shared" / "data")) / "tegr
 
 def golden(name: str) -> list[str]:
     return (GOLDEN / f"{name}.log").read_text(encoding="ascii").splitlines()
+
+
+def whole_lines(name: str) -> list[str]:
+    """The lines with their newlines."""
+    return [f"{line}\n" for line in golden(name)]
 
 
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.log"))
@@ -36,7 +55,7 @@ def rails(reading: Reading | None) -> dict[str, tuple[int, int | None]]:
 
 
 def test_a_tx2_of_r28_as_root_reads_whole():
-    assert parse(TX2_R28) == Reading(
+    assert parse(TX2_R28 + "\n") == Reading(
         ram_used_mb=1685,
         ram_total_mb=7854,
         cpus=tuple(Core(0, mhz) for mhz in (1303, 345, 345, 1419, 1420, 1421)),
@@ -68,7 +87,7 @@ def test_a_tx2_of_r28_as_root_reads_whole():
 
 def test_a_tx2_of_r32_without_root_reads_whole():
     # Without root no clock is printed and EMC_FREQ 0 % is a constant: unknown, not zero.
-    assert parse(TX2_R32) == Reading(
+    assert parse(TX2_R32 + "\n") == Reading(
         ram_used_mb=896,
         ram_total_mb=7859,
         cpus=(Core(4, 2035), Core(4, 345), Core(4, 345), *(Core(p, 2035) for p in (1, 0, 0))),
@@ -115,11 +134,18 @@ def test_a_tx2_of_r32_without_root_reads_whole():
         ("orin_nx_1", 0, ("VDD_IN", 5299, 5299), ("VDD_CPU_GPU_CV", 773, 773)),
         ("orin_nano_1", 0, ("VDD_IN", 12479, 12479), ("VDD_CPU_GPU_CV", 4667, 4667)),
         ("agx_orin_2", 1, ("VIN_SYS_5V0", 4025, 4025), ("VDD_GPU_SOC", 2340, 2340)),
+        ("agx_orin_3", 0, ("VIN_SYS_5V0", 5500, 5500), ("VDD_GPU_SOC", 5139, 5139)),
         ("agx_orin_4", 0, ("VIN_SYS_5V0", 4767, 4767), ("VDD_GPU_SOC", 3205, 3205)),
+        ("nano_4", 3, ("POM_5V_IN", 2003, 2003), ("POM_5V_CPU", 320, 320)),
+        ("orin_nano_3", 0, ("VDD_IN", 6030, 6030), ("VDD_SOC", 1557, 1557)),
+        ("xavier_nx_1", 2, ("VDD_IN", 14664, 13951), ("VDD_SOC", 1444, 1412)),
+        ("xavier_agx_2", 0, ("SYS5V", 1482, 1482), ("GPU", 0, 0)),
+        ("thor_1", 0, ("VIN", 19780, 19780), ("VDD_GPU", 1962, 1962)),
+        ("thor_2", 0, ("VIN", 87426, 43713), ("VDD_GPU", 37528, 37528)),
     ],
 )
 def test_rails_read_as_printed(name, line, total, gpu):
-    found = rails(parse(golden(name)[line]))
+    found = rails(parse(golden(name)[line] + "\n"))
 
     for rail, now_mw, mean_mw in (total, gpu):
         assert found[rail] == (now_mw, mean_mw)
@@ -135,11 +161,16 @@ def test_rails_read_as_printed(name, line, total, gpu):
         ("xavier_nx_2", (62, 306, 10, 1600)),
         ("orin_nano_1", (63, 621, 43, 2133)),
         ("agx_orin_2", (0, 0, 0, 2133)),
+        ("agx_orin_3", (12, 1300, 3, 3199)),
         ("agx_orin_4", (0, 305, 1, 2133)),
+        ("thor_1", (None, 314, 0, 2750)),
+        ("thor_2", (None, None, None, None)),
+        ("tx1_1", (3, 76, 1, 408)),
+        ("tx1_3", (0, 76, 0, 1600)),
     ],
 )
 def test_loads_and_clocks_read_as_printed(name, load):
-    reading = next(r for r in map(parse, golden(name)) if r is not None)
+    reading = next(r for r in map(parse, whole_lines(name)) if r is not None)
 
     assert (
         reading.gr3d_percent,
@@ -147,6 +178,70 @@ def test_loads_and_clocks_read_as_printed(name, load):
         reading.emc_percent,
         reading.emc_mhz,
     ) == load
+
+
+@pytest.mark.parametrize(
+    ("line", "cpus", "gr3d"),
+    [
+        (
+            whole_lines("tx1_1")[1],
+            [Core(17, 1734), Core(11, 1734), Core(65, 1734), Core(0, 1734)],
+            39,
+        ),
+        (whole_lines("tx1_3")[1], [Core(1, 102), Core(0, 102), Core(0, 102), Core(1, 102)], 0),
+        # TX2 of r27 and r28.1, put together from what is told of its tokens.
+        (
+            "RAM 1179/7854MB (lfb 1293x4MB) cpu [0%@345,off,off,12%@346] EMC 0%@1600 APE 150 "
+            "GR3D 0%@140\n",
+            [Core(0, 345), None, None, Core(12, 346)],
+            0,
+        ),
+        (
+            "RAM 1179/7854MB (lfb 1293x4MB) cpu [off,0%@345] EMC 0% APE 150 GR3D 7%\n",
+            [None, Core(0, 345)],
+            7,
+        ),
+    ],
+)
+def test_lower_case_lines_of_the_first_releases_read(line, cpus, gr3d):
+    reading = parse(line)
+
+    assert reading is not None
+    assert reading.cpus == tuple(cpus)
+    assert reading.gr3d_percent == gr3d
+    assert reading.rails == {}
+    assert reading.temps_c == {}
+
+
+def test_a_tx2_nx_without_wifi_reads():
+    line = whole_lines("tx2_9")[0].replace(" VDD_4V0_WIFI 0/0", "")
+
+    found = rails(parse(line))
+
+    assert found.keys() == rails(parse(whole_lines("tx2_9")[0])).keys() - {"VDD_4V0_WIFI"}
+
+
+def test_power_below_zero_stays_below_zero():
+    # A Thor with an idle GPU has been seen to print -392 mW.
+    line = whole_lines("thor_1")[0].replace("VDD_GPU 1962mW/1962mW", "VDD_GPU -392mW/-391mW")
+
+    assert rails(parse(line))["VDD_GPU"] == (-392, -391)
+
+
+def test_a_second_gpu_cluster_is_no_damage_and_no_other_figure():
+    line = whole_lines("agx_orin_2")[0]
+    assert "GR3D2_FREQ 0%@0" in line
+
+    assert parse(line.replace("GR3D2_FREQ 0%@0", "GR3D2_FREQ 77%@999")) == parse(line)
+
+
+def test_largest_free_blocks_in_any_unit_change_nothing():
+    line = whole_lines("tx2_1")[1]
+    assert "(lfb 1x4MB)" not in line
+
+    for note in ("(lfb 1x512kB)", "(lfb 1044x4MB)", "(lfb 1x1MB)"):
+        told = line.replace(line[line.index("(") : line.index(")") + 1], note, 1)
+        assert parse(told) == parse(line) is not None
 
 
 def test_cores_that_are_off_are_unknown_and_not_idle():
@@ -200,7 +295,7 @@ def test_the_impossible_cold_of_r28_is_left_out():
     ],
 )
 def test_one_two_and_three_figures_with_and_without_unit(written, read):
-    found = rails(parse(f"RAM 1/2MB (lfb 1x4kB) CPU [1%@345] gpu@40.5C/41C {written}"))
+    found = rails(parse(f"RAM 1/2MB (lfb 1x4kB) CPU [1%@345] gpu@40.5C/41C {written}\n"))
 
     assert found | read == found
 
@@ -294,7 +389,7 @@ def test_tokens_in_any_order_and_spacing_read_the_same(tokens, data):
     spaces = [data.draw(st.text(" \t", min_size=1, max_size=4)) for _ in order]
     line = "".join(token + space for token, space in zip(order, spaces, strict=True))
 
-    assert parse(line) == parse(" ".join(tokens)) is not None
+    assert parse(line + "\n") == parse(" ".join(tokens) + "\n") is not None
 
 
 # -- cut lines and streams -----------------------------------------------------------------------
@@ -314,15 +409,33 @@ def figures(reading: Reading | None) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_line_cut_at_any_byte_gives_no_wrong_figure(name):
-    line = golden(name)[-1]
-    whole = figures(parse(line))
+    for line in golden(name)[-6:]:
+        whole = figures(parse(line + "\n"))
 
-    for cut in range(len(line)):
-        got = figures(parse(line[:cut]))
-        wrong = {name for name, value in got.items() if value != whole[name]}
-        # The mean of the last rail ends the line: only its newline can vouch for it.
-        last = [name for name in got if name.startswith("mean ")][-1:]
-        assert wrong <= set(last), line[:cut]
+        for cut in range(len(line) + 1):
+            got = figures(parse(line[:cut]))
+            assert {n for n, value in got.items() if value != whole[n]} == set(), line[:cut]
+
+
+@pytest.mark.parametrize("line", [TX2_R28, TX2_R32, golden("nano_1")[0], golden("tx1_1")[0]])
+def test_only_the_newline_vouches_for_a_figure_at_the_very_end(line):
+    vouched, bare = figures(parse(line + "\n")), figures(parse(line))
+
+    missing = vouched.keys() - bare.keys()
+
+    assert len(missing) == 1
+    assert str(vouched[missing.pop()]) == re.search(r"\d+$", line)[0]
+    assert bare.items() < vouched.items()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cut_stream_gives_figures_of_whole_lines_only(name):
+    stream = "".join(whole_lines(name)[:3])
+    expected = [parse(line) for line in stream.splitlines(keepends=True)]
+
+    for cut in range(0, len(stream) + 1, 7):
+        lines = LineReader().feed(stream[:cut])
+        assert [parse(line + "\n") for line in lines] == expected[: stream[:cut].count("\n")]
 
 
 @given(cut=st.integers(0, 2 * len(TX2_R32) + 1))
@@ -349,7 +462,7 @@ def test_a_stream_in_any_chunks_gives_the_same_lines(cuts):
 
 
 def readings(name: str) -> list[Reading]:
-    return [reading for reading in map(parse, golden(name)) if reading is not None]
+    return [reading for reading in map(parse, whole_lines(name)) if reading is not None]
 
 
 def test_the_running_mean_of_a_whole_log_fits():
@@ -390,7 +503,177 @@ def test_a_restart_is_told_and_the_new_run_is_checked():
     assert means.checked == 15
 
 
+def made(values: Iterable[dict[str, int]]) -> list[Reading]:
+    """Readings as one process prints them: floor of the mean of all so far beside each figure."""
+    sums: Counter[str] = Counter()
+    printed = []
+    for count, powers in enumerate(values, start=1):
+        sums.update(powers)
+        found = {name: RailReading(now, sums[name] // count) for name, now in powers.items()}
+        printed.append(Reading(1, 2, (), rails=found))
+    return printed
+
+
+def test_checking_goes_on_after_a_restart_that_follows_a_loss():
+    powers = [{"IN": 4000 + 37 * (i * i % 11), "GPU": 900 + 53 * (i % 7)} for i in range(40)]
+    one, two = made(powers[:20]), made(powers[20:])
+    del one[9], two[12]
+    means = RunningMean()
+
+    faults = [fault for fault in map(means.add, [*one, *two]) if fault]
+
+    assert [fault.kind for fault in faults] == ["lost", "restarted", "lost"]
+    assert [fault.line for fault in faults] == [10, 20, 32]
+    assert means.checked == 9 + 11
+
+
+@given(
+    st.lists(st.integers(0, 20_000), min_size=3, max_size=60),
+    st.lists(st.integers(0, 20_000), min_size=1, max_size=60),
+)
+def test_lines_of_any_power_fit_their_mean_before_and_after_a_restart(first, second):
+    def both(values):
+        return made({"IN": value, "SOC": value // 3} for value in values)
+
+    means = RunningMean()
+
+    second[0] += 30_000  # a first line that could have been the old process's next hides a restart
+    faults = [fault for fault in map(means.add, [*both(first), *both(second)]) if fault]
+
+    assert [fault.kind for fault in faults] == ["restarted"]
+    assert faults[0].line == len(first) + 1
+    assert means.checked == len(first) + len(second) - 1
+
+
+def test_a_rail_that_counts_nothing_first_is_checked_with_one_line_more():
+    # VIN of a Thor: the first line prints half of its figure as mean.
+    powers = [87426, 86000, 91234, 90000]
+    lines = []
+    for n in range(1, 5):
+        vin = RailReading(powers[n - 1], sum(powers[:n]) // (n + 1))
+        other = RailReading(1000 + n, sum(1000 + i for i in range(1, n + 1)) // n)
+        lines.append(Reading(1, 2, (), rails={"A": other, "B": other, "C": other, "VIN": vin}))
+
+    assert [fault for fault in map(RunningMean().add, lines) if fault] == []
+    faults = [fault for fault in map(RunningMean().add, [*lines[:2], lines[3]]) if fault]
+    assert [fault.kind for fault in faults] == ["lost"]
+
+
+@pytest.mark.parametrize("towards_zero", [True, False])
+def test_a_mean_below_zero_may_be_cut_to_either_side(towards_zero):
+    powers, lines = [-392, -5, -3, 10, -400], []
+    for n in range(1, 6):
+        total = sum(powers[:n])
+        mean = int(total / n) if towards_zero else total // n
+        lines.append(Reading(1, 2, (), rails={"VDD_GPU": RailReading(powers[n - 1], mean)}))
+
+    assert [fault for fault in map(RunningMean().add, lines) if fault] == []
+
+
+# -- labels that cannot be right -----------------------------------------------------------------
+
+
+def test_swapped_labels_of_a_nano_are_noticed():
+    assert swapped(readings("nano_2"), "POM_5V_IN") is True
+    assert swapped(readings("nano_2")[:1], "POM_5V_IN", ["POM_5V_GPU"]) is True
+    assert swapped(readings("nano_1"), "POM_5V_IN") is False
+
+
+def test_labels_of_every_tx2_line_are_believable():
+    for name in (name for name in NAMES if name.startswith("tx2")):
+        for reading in readings(name):
+            assert swapped([reading], "VDD_IN") is False
+
+
+def test_labels_cannot_be_told_without_a_total_and_a_part():
+    assert swapped(readings("agx_orin_2"), "VDD_IN") is None
+    assert swapped(readings("tx2_1"), "VDD_IN", ["VDD_GPU"]) is None
+    assert swapped([], "VDD_IN") is None
+
+
+# -- lines of a known layout, and damage of every kind --------------------------------------------
+
+EVERY = [line for name in NAMES for line in golden(name)[:4]]
+for known in (*EVERY, *EVERY):
+    parse(known + "\n")  # the second time each comes its layout is known
+
+
+@st.composite
+def mangled(draw: st.DrawFn) -> str:
+    """A real line with figures changed, characters altered, pieces cut out or doubled."""
+    line = draw(st.sampled_from(EVERY))
+    for kind in draw(st.lists(st.sampled_from(["figure", "char", "cut", "double"]), max_size=4)):
+        at = draw(st.integers(0, max(0, len(line) - 1)))
+        if kind == "figure":
+            figure = draw(st.integers(-5, 10**6))
+            line = re.sub(r"\d+", str(figure), line[:at], count=0) + line[at:]
+        elif kind == "char":
+            line = line[:at] + draw(st.sampled_from(" @%/()[],.-mWCGo9\t")) + line[at + 1 :]
+        elif kind == "cut":
+            line = line[:at] + line[at + draw(st.integers(1, 40)) :]
+        else:
+            line = line[:at] + line[max(0, at - 20) :]
+    return line + draw(st.sampled_from(["", "\n"]))
+
+
+@settings(max_examples=600)
+@given(mangled())
+def test_a_known_layout_says_what_reading_token_by_token_says(line):
+    assert parse(line) == parse_slowly(line)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_line_reads_the_same_whether_its_layout_is_known_or_not(name):
+    for line in whole_lines(name):
+        first = parse_slowly(line)
+        assert [parse(line), parse(line), parse(line)] == [first, first, first]
+
+
+def test_the_layout_of_a_line_that_came_twice_is_known():
+    layouts = Layouts()
+    for line in golden("tx2_1")[1:3]:
+        assert layouts.read(line, True) is None
+        layouts.learn(items(line, vouched=True), line)
+
+    assert layouts.read(golden("tx2_1")[9], True) == parse_slowly(whole_lines("tx2_1")[9])
+    assert layouts.read(golden("tx2_2")[0], True) is None
+
+
+WORDS = ["RAM", "1/2MB", "CPU", "[", "]", "1%@3", "off", "VDD_IN", "1/1", "5mW/5mW", "GR3D_FREQ"]
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.text("RAMCPU [](){}%@/0123456789.,-mWGoff\n\t\x00²٣", max_size=200),
+        st.lists(st.sampled_from([*WORDS, "@[1,off]", "GPU@3C", "cpu", "(", ")"])).map(" ".join),
+    )
+)
+def test_garbage_is_refused_or_read_and_never_a_crash(text):
+    reading = parse(text)
+
+    assert reading is None or isinstance(reading, Reading)
+
+
 # -- the whole recorded corpus -------------------------------------------------------------------
+
+
+def naive(line: str) -> tuple[dict[str, tuple[int, int]], dict[str, float]]:
+    """Rails and zones by two plain patterns: a second opinion for lines that are whole."""
+    pairs = re.findall(r"(?<!\S)([A-Z]\w*) (\d+)(?:mW)?/(\d+)(?:mW)?(?:/\d+mW)?(?!\S)", line)
+    rails = {name: (int(now), int(mean)) for name, now, mean in pairs if name != "NC"}
+    zones = re.findall(r"(?<!\S)(\w+)@(-?[\d.]+)C(?!\w)", line)
+    return rails, {z: float(c) for z, c in zones if z != "PMIC" and float(c) > -40}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rails_and_zones_of_every_golden_line_are_what_two_plain_patterns_find(name):
+    for line in whole_lines(name):
+        reading = parse(line)
+        if reading is None:
+            assert line.startswith("Tue Jan 26")
+            continue
+        assert (rails(reading), reading.temps_c) == naive(line.strip())
 
 
 @pytest.mark.skipif(not FULL.is_dir(), reason=f"no recorded logs at {FULL} (set HIL_DATA)")
@@ -400,7 +683,7 @@ def test_every_line_of_a_whole_log_reads_and_its_mean_fits(name, count):
     reader = LineReader()
 
     for line in reader.feed((FULL / f"{name}.log").read_text(encoding="ascii")):
-        reading = parse(line)
+        reading = parse(line + "\n")
         assert reading is not None or line.startswith("Tue Jan 26")
         if reading is not None:
             assert means.add(reading) is None
@@ -413,12 +696,13 @@ def test_every_recorded_line_has_power_and_a_believable_total():
     seen = 0
     for path in sorted(FULL.glob("*.log")):
         for line in path.read_text(encoding="ascii").splitlines():
-            reading = parse(line)
+            reading = parse(line + "\n")
             if reading is None:
                 assert line.startswith("Tue Jan 26"), line
                 continue
             seen += 1
             assert reading.rails
+            assert (rails(reading), reading.temps_c) == naive(line)
             total = reading.rails.get("VDD_IN")
             if total is not None and path.stem.startswith("tx2"):
                 parts = sum(r.now_mw for name, r in reading.rails.items() if name != "VDD_IN")
