@@ -1,96 +1,54 @@
 """Power lines as they came home, read into samples per rail and checked for their order.
 
-A power source is what to watch and how to read a line; `SOURCES` is the second half. The agent
-stamps each line as it arrives, so time is never computed from the interval that was asked for:
-a source that is asked for 500 ms has been seen to take 522.
+The agent stamps each line as it arrives, so time is never computed from the interval that was
+asked for: a source that is asked for 500 ms has been seen to take 522. A source is one file in
+`hil.measure.sources` and one entry here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
-from statistics import median
 
-from hil.core.energy import PowerSample, Window
-from hil.core.tegrastats import MeanFault, Reading, RunningMean, parse
+from hil.core.errors import MeasurementError
+from hil.core.evidence import PowerRecord
+from hil.measure.sources import clocks, command, ina3221, nvml, rapl, tegrastats
+from hil.measure.sources.series import CounterPoint, PowerTrace, RailTrace
 
-SOURCES: Mapping[str, Callable[[str], Reading | None]] = {"tegrastats": parse}
-NS_PER_MS = 1e6
+__all__ = ["DEFAULT_RAILS", "SOURCES", "CounterPoint", "PowerTrace", "RailTrace", "read_power"]
+
+SOURCES: Mapping[str, Callable[[PowerRecord, Sequence[tuple[int, str]], int], PowerTrace]] = {
+    "tegrastats": tegrastats.read,
+    "ina3221": ina3221.read,
+    "nvml": nvml.read,
+    "rapl": rapl.read,
+    "command": command.read,
+}
+"""How to read a source's lines, given stamps on the board's clock and what those may be off."""
+
+DEFAULT_RAILS: Mapping[str, str] = {
+    "nvml": nvml.RAIL,
+    "rapl": "package-0",
+    "command": command.RAIL,
+}
+"""The rail that is meant where nobody names one; a Jetson's depends on the board."""
 
 
-@dataclass(frozen=True)
-class PowerTrace:
-    """One run of a power source.
+def read_power(record: PowerRecord) -> PowerTrace:
+    """Read one source's stamped lines; nothing is repaired, and what is left out is counted.
 
-    Attributes:
-        stamps_ns: arrival of each line that could be read, strictly rising.
-        readings: what those lines say, aligned with the stamps.
-        unread: lines that could not be read.
-        repeated: lines dropped because the next one bears the same stamp.
-        backwards: lines dropped because an earlier one bears a later stamp.
-        fault: where the source's own running mean first breaks.
+    Stamps of a meter on the host are laid on the board's clock by the record's `sync` rows.
+
+    Raises:
+        MeasurementError: a source that nothing here reads, a counter that cannot be followed,
+            or clocks that cannot be laid over each other.
     """
-
-    stamps_ns: tuple[int, ...]
-    readings: tuple[Reading, ...]
-    unread: int
-    repeated: int
-    backwards: int
-    fault: MeanFault | None
-
-    @cached_property
-    def rails(self) -> Mapping[str, tuple[PowerSample, ...]]:
-        """Samples of every rail, in the order lines name them."""
-        found: dict[str, list[PowerSample]] = {}
-        for t_ns, reading in zip(self.stamps_ns, self.readings, strict=True):
-            for name, rail in reading.rails.items():
-                found.setdefault(name, []).append(PowerSample(t_ns, rail.now_mw / 1000.0))
-        return {name: tuple(samples) for name, samples in found.items()}
-
-    @cached_property
-    def period_ms(self) -> float | None:
-        """Median spacing of the lines; None for fewer than two."""
-        steps = [right - left for left, right in pairwise(self.stamps_ns)]
-        return median(steps) / NS_PER_MS if steps else None
-
-    def during(self, window: Window) -> tuple[tuple[int, Reading], ...]:
-        """Return stamp and reading of the lines within the window."""
-        return tuple(
-            (t_ns, reading)
-            for t_ns, reading in zip(self.stamps_ns, self.readings, strict=True)
-            if window.start_ns <= t_ns <= window.stop_ns
+    reader = SOURCES.get(record.source)
+    if reader is None:
+        raise MeasurementError(
+            f"no reader for power source {record.source!r}", why=f"known: {', '.join(SOURCES)}"
         )
-
-
-def read_trace(
-    lines: Sequence[tuple[int, str]], read: Callable[[str], Reading | None] = parse
-) -> PowerTrace:
-    """Read stamped lines; nothing is repaired, and what is left out is counted."""
-    kept: list[tuple[int, Reading]] = []
-    unread = repeated = backwards = 0
-    fault: MeanFault | None = None
-    means = RunningMean()
-    for t_ns, line in lines:
-        reading = read(line)
-        if reading is None:
-            unread += 1
-            continue
-        fault = means.add(reading) if fault is None else fault
-        if kept and t_ns < kept[-1][0]:
-            backwards += 1
-            continue
-        if kept and t_ns == kept[-1][0]:
-            # Both waited in the pipe; the later one was read closer to the stamp.
-            repeated += 1
-            kept.pop()
-        kept.append((t_ns, reading))
-    return PowerTrace(
-        tuple(t_ns for t_ns, _ in kept),
-        tuple(reading for _, reading in kept),
-        unread,
-        repeated,
-        backwards,
-        fault,
-    )
+    if record.clock != "host":
+        return reader(record, record.lines, 0)
+    to_board = clocks.from_sync(record.settings.get("sync", ()))
+    lines = [(to_board(t_ns), line) for t_ns, line in record.lines]
+    return reader(record, lines, to_board.error_ns)

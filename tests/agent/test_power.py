@@ -54,3 +54,45 @@ def test_bytes_that_are_no_text_do_not_end_the_reader():
     lines, _ = read([b"\xff\xfe\nVDD_IN 1/1\n"])
 
     assert lines[1][1] == "VDD_IN 1/1"
+
+
+def opened():
+    """(reader, write end, read end, what was handed on) of a pipe that stays open."""
+    read_end, write_end = os.pipe()
+    stamps = iter(range(10**6))
+    handed = []
+    reader = PowerReader(read_end, handed.append, lambda: next(stamps))
+    return reader, write_end, read_end, handed
+
+
+def ended(reader, write_end, read_end):
+    os.close(write_end)
+    reader.join(10)
+    os.close(read_end)
+
+
+def test_a_flush_hands_on_what_was_stamped_and_nothing_twice():
+    reader, write_end, read_end, handed = opened()
+    os.write(write_end, b"a\nb\nc")
+    while sum(map(len, handed)) < 2:
+        reader.flush()
+    reader.flush()
+    before = [line for batch in handed for line in batch]
+    ended(reader, write_end, read_end)
+
+    assert before == [[0, "a"], [1, "b"]]
+    assert [line for batch in handed for line in batch] == before
+    assert all(handed)  # an empty batch is never handed on
+
+
+def test_lines_that_somebody_waits_for_leave_at_once():
+    reader, write_end, read_end, handed = opened()
+    reader.hurry(1, 2)  # the second line stamped later than 1, which is the fourth
+    os.write(write_end, b"a\nb\nc\nd\n")
+    assert reader.started.wait(10)
+    while not handed:
+        os.sched_yield()
+    first = list(handed[0])
+    ended(reader, write_end, read_end)
+
+    assert first == [[0, "a"], [1, "b"], [2, "c"], [3, "d"]]

@@ -1,0 +1,1 @@
+"""Readers of power sources, one file each: raw stamped lines in, samples per rail out."""
