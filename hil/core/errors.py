@@ -99,6 +99,12 @@ class NothingFeasibleError(HilError):
     exit_code = ExitCode.LIMIT_VIOLATED
 
 
+class LimitViolatedError(HilError):
+    """A limit that was asked for is broken; the measurement itself is sound."""
+
+    exit_code = ExitCode.LIMIT_VIOLATED
+
+
 class InterruptedRunError(HilError):
     """Ctrl-C or SIGTERM; the run is checkpointed."""
 

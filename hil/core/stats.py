@@ -199,7 +199,9 @@ def quantile_interval(
     return Estimate(quantile(data, q), float(data[first - 1]), float(data[last - 1]))
 
 
-def block_quantile(blocks: Sequence[Series], q: float) -> Estimate | None:
+def block_quantile(
+    blocks: Sequence[Series], q: float, *, confidence: float = CONFIDENCE
+) -> Estimate | None:
     """Return the pooled quantile of correlated series in blocks, with the wider of two intervals.
 
     One is of order statistics over the effective size, blind to whatever moves slower than a
@@ -210,9 +212,10 @@ def block_quantile(blocks: Sequence[Series], q: float) -> Estimate | None:
         None where neither interval can be had.
     """
     pooled = np.concatenate([np.asarray(block, dtype=float) for block in blocks])
-    intervals = [quantile_interval(pooled, q, effective=effective_size(blocks, q))]
+    size = effective_size(blocks, q)
+    intervals = [quantile_interval(pooled, q, confidence=confidence, effective=size)]
     if len(blocks) > 1 and min(len(block) for block in blocks) * min(q, 1 - q) >= 1 - 1e-9:
-        intervals.append(mean_interval([quantile(block, q) for block in blocks]))
+        intervals.append(mean_interval([quantile(block, q) for block in blocks], confidence))
     known = [interval for interval in intervals if interval is not None]
     if not known:
         return None
@@ -242,7 +245,7 @@ def effective_size(blocks: Sequence[Series], q: float) -> float:
     if variance == 0:
         return float(pooled.size)
     centred = [block - fraction for block in marks if block.size]
-    within = _autocorrelation_time(centred, variance)
+    within = autocorrelation_time(centred, variance)
     return pooled.size / max(within, _drift(centred, variance, within))
 
 
@@ -263,8 +266,13 @@ def _drift(centred: Sequence[NDArray[Any]], variance: float, within: float) -> f
     return between * float(special.stdtrit(df, tail) / special.ndtri(tail)) ** 2
 
 
-def _autocorrelation_time(blocks: Sequence[NDArray[Any]], variance: float) -> float:
-    """Return 1 + 2 sum of autocorrelations, summed while pairs of them stay positive."""
+def autocorrelation_time(blocks: Sequence[NDArray[Any]], variance: float) -> float:
+    """Return 1 + 2 sum of autocorrelations, summed while pairs of them stay positive.
+
+    Args:
+        blocks: pieces of one series, their common mean taken off.
+        variance: of the series, greater than 0.
+    """
     longest = max(block.size for block in blocks)
     total = sum(block.size for block in blocks)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hil.core.energy import Window
 from hil.core.evidence import Evidence
 from hil.measure.scene import LOAD_MARKS
 
@@ -44,6 +45,11 @@ def doubtful(evidence: Evidence) -> Iterable[str]:
         yield from _moved(_under_load(evidence))
 
 
+def within(evidence: Evidence, window: Window) -> States:
+    """Return the states told within a window, both ends included."""
+    return [s for s in evidence.states if window.start_ns <= s["t_ns"] <= window.stop_ns]
+
+
 def _moved(states: States) -> Iterable[str]:
     for key, name in CLOCKS:
         clocks = _told(states, key)
@@ -58,9 +64,8 @@ def _told(states: States, key: str) -> list[Any]:
 
 def _under_load(evidence: Evidence) -> States:
     marks = [mark for mark in evidence.marks if mark.name in LOAD_MARKS]
-    start_ns = min(mark.start_ns for mark in marks)
-    stop_ns = max(mark.stop_ns for mark in marks)
-    return [state for state in evidence.states if start_ns <= state["t_ns"] <= stop_ns]
+    start_ns, stop_ns = min(m.start_ns for m in marks), max(m.stop_ns for m in marks)
+    return within(evidence, Window(start_ns, stop_ns))
 
 
 def _mode(nvpmodel: Mapping[str, Any]) -> str:

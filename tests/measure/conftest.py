@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hil.core.evidence import Evidence, Mark, RunPlan
+from hil.core.evidence import Evidence, Mark, PowerRecord, RunPlan
 
 NS = 1_000_000_000
 STATE = {
@@ -43,6 +43,8 @@ class Script:
     swap_mb: Callable[[float], int] = lambda _: 0
     gr3d: Callable[[float, bool], str] = lambda _, busy: "99%@1300" if busy else "0%@1300"
     stamps_s: tuple[float, ...] | None = None
+    source: str = "tegrastats"
+    settings: tuple[tuple[str, Any], ...] = ()
 
     def but(self, **changes: Any) -> Script:
         """Return the same script with some things otherwise."""
@@ -99,18 +101,29 @@ class Script:
             count = len(latencies[-1]) if mark.name == "block" else None
             marks.append(replace(mark, inferences=count))
         states = [STATE | {"t_ns": mark.stop_ns} for mark in marks if mark.name != "idle_after"]
+        record = PowerRecord(self.source, tuple(self.lines(rng)), settings=dict(self.settings))
         made = Evidence(
             board={"model": "test"},
             engine={"engine_sha256": "0" * 64},
             plan=self.plan,
-            power_source="tegrastats",
-            power_lines=tuple(self.lines(rng)),
+            power=(record,),
             marks=tuple(marks),
             latency_ns=tuple(latencies),
             states=tuple(states),
             provenance="replayed",
         )
         return replace(made, **changes)
+
+
+@pytest.fixture
+def relined() -> Callable[..., Evidence]:
+    """Return the evidence with other lines of its first source."""
+
+    def change(evidence: Evidence, lines: Any) -> Evidence:
+        first = replace(evidence.power[0], lines=tuple(lines))
+        return replace(evidence, power=(first, *evidence.power[1:]))
+
+    return change
 
 
 @pytest.fixture

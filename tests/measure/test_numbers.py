@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from hil.core.errors import MeasurementError
 from hil.core.evidence import RunPlan
 from hil.measure.numbers import Measurement, measurement
 from hil.measure.result import FIGURES
+from hil.measure.scene import powered_scene
+from hil.measure.steady import Steady, sampling_floor_w, steady_interval
+
+
+def relined(evidence, lines):
+    return replace(evidence, power=(replace(evidence.power[0], lines=tuple(lines)),))
 
 
 def test_a_good_run_is_valid_and_its_figures_are_what_went_in(script):
@@ -83,15 +88,17 @@ def test_the_sensors_lag_stays_out_of_the_figures(script, quiet_s):
     assert got.validity == "valid"
 
 
-def test_the_interval_of_the_energy_is_students_over_blocks(script):
+def test_the_interval_is_that_of_steady_load_and_an_inverse_swaps_its_ends(script):
     stepped = script.but(noise_w=0.0, load_w=lambda t: 5.0 + 0.01 * (int(t / 8) % 3))
     got = measurement(stepped.evidence(), "VDD_IN")
     energies = [block.energy_mj for block in got.blocks]
 
-    half = 3.182446 * np.std(energies, ddof=1) / 2
-
-    assert got.energy_mj is not None
-    assert got.energy_mj.high - got.energy_mj.value == pytest.approx(half, rel=1e-5)
+    scene = powered_scene(stepped.evidence(), "VDD_IN")
+    assert got.energy_mj == steady_interval(
+        energies,
+        Steady(got.power_w.value, 8.0, floor_w=sampling_floor_w(scene, 4)),
+        first_look=4,
+    )
     assert got.inferences_per_joule is not None
     assert got.inferences_per_joule.low == pytest.approx(1000 / got.energy_mj.high)
 
@@ -117,7 +124,7 @@ def test_few_inferences_leave_the_99th_percentile_unknown(script):
 
 
 def test_a_run_without_power_source_has_latencies_and_no_joules(script):
-    evidence = script.evidence(power_source="none", power_lines=())
+    evidence = script.evidence(power=())
 
     got = measurement(evidence, None)
 
@@ -133,15 +140,13 @@ def test_a_run_without_power_source_has_latencies_and_no_joules(script):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda e: replace(e, power_lines=()), "gave no power"),
+        (lambda e: relined(e, ()), "gave no power"),
         (
-            lambda e: replace(
-                e, power_lines=tuple((t, x.partition(" VDD_IN")[0]) for t, x in e.power_lines)
-            ),
+            lambda e: relined(e, ((t, x.partition(" VDD_IN")[0]) for t, x in e.power_lines)),
             "gave no power",
         ),
-        (lambda e: replace(e, power_lines=e.power_lines[:200]), "do not cover"),
-        (lambda e: replace(e, power_source="abacus"), "abacus"),
+        (lambda e: relined(e, e.power_lines[:200]), "do not cover"),
+        (lambda e: replace(e, power=(replace(e.power[0], source="abacus"),)), "abacus"),
         (lambda e: replace(e, latency_ns=e.latency_ns[:3]), "latencies of every block"),
         (lambda e: replace(e, latency_ns=((), *e.latency_ns[1:])), "no inference"),
         (
@@ -177,7 +182,7 @@ def test_windows_shorter_than_the_sensors_lag_are_refused(script):
 def test_json_names_each_figure_with_its_interval(script):
     data = measurement(script.evidence(), "VDD_IN").to_json()
 
-    assert data["schema"] == "hil/result@1"
+    assert data["schema"] == "hil/result@2"
     for name in FIGURES:
         low, high = data[f"{name}_ci95"]
         assert low <= data[name] <= high
@@ -186,7 +191,7 @@ def test_json_names_each_figure_with_its_interval(script):
 
 
 def test_json_says_null_with_a_reason(script):
-    evidence = script.evidence(power_source="none", power_lines=())
+    evidence = script.evidence(power=())
     data = measurement(evidence, "VDD_IN").to_json()
 
     assert data["energy_mj"] is None
@@ -195,9 +200,10 @@ def test_json_says_null_with_a_reason(script):
     assert "latency_p50_ms_reason" not in data
 
 
-@pytest.mark.parametrize("source", ["tegrastats", "none"])
-def test_json_gives_back_the_measurement(script, source):
-    got = measurement(script.evidence(power_source=source), "VDD_IN")
+@pytest.mark.parametrize("powered", [True, False])
+def test_json_gives_back_the_measurement(script, powered):
+    evidence = script.evidence() if powered else script.evidence(power=())
+    got = measurement(evidence, "VDD_IN")
 
     assert Measurement.from_json(got.to_json()) == got
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hil.core.evidence import RunPlan
+from hil.measure.findings import steady_change
 from hil.measure.numbers import measurement
-from hil.measure.validity import steady_change
 
 
 class Containing(str):
@@ -28,7 +28,11 @@ def verdict(evidence) -> tuple[str, str]:
 
 def without(evidence, first: int, count: int):
     lines = evidence.power_lines
-    return replace(evidence, power_lines=lines[:first] + lines[first + count :])
+    return relined(evidence, lines[:first] + lines[first + count :])
+
+
+def relined(evidence, lines):
+    return replace(evidence, power=(replace(evidence.power[0], lines=tuple(lines)),))
 
 
 def stated(evidence, **changes):
@@ -63,7 +67,7 @@ def test_a_hole_in_the_samples_is_suspect_and_a_large_one_invalid(script):
 def test_few_samples_in_a_block_are_suspect(script):
     sparse = script.but(plan=RunPlan(interval_ms=400))
 
-    assert verdict(sparse.evidence()) == ("suspect", Containing("fewer than 30"))
+    assert verdict(sparse.evidence()) == ("suspect", Containing("hold 80 power samples"))
 
 
 def test_a_source_slower_than_asked_is_suspect(script):
@@ -77,7 +81,7 @@ def test_an_unread_line_is_suspect(script):
     lines = list(evidence.power_lines)
     lines[5] = (lines[5][0], lines[5][1][:-3] + "x")
 
-    got = verdict(replace(evidence, power_lines=tuple(lines)))
+    got = verdict(relined(evidence, lines))
 
     assert got == ("suspect", Containing("1 of 488 power lines unread"))
 
@@ -87,7 +91,7 @@ def test_stamps_that_go_back_are_invalid(script):
     lines = list(evidence.power_lines)
     lines[5] = (lines[3][0], lines[5][1])
 
-    got = verdict(replace(evidence, power_lines=tuple(lines)))
+    got = verdict(relined(evidence, lines))
 
     assert got == ("invalid", Containing("a stamp before"))
 
@@ -97,17 +101,17 @@ def test_a_source_that_restarted_is_suspect(script):
     again = script.but(noise_w=0.3).lines(np.random.default_rng(7))
     lines = (*evidence.power_lines[:10], *[(t + 10**9, x) for t, x in again])
 
-    got = verdict(replace(evidence, power_lines=lines))
+    got = verdict(relined(evidence, lines))
 
     assert got == ("suspect", Containing("restarted"))
 
 
 def test_short_windows_are_suspect(script):
     short = script.but(
-        plan=RunPlan(window_s=4.0), latency_ms=lambda b, rng: rng.normal(10, 0.05, size=400)
+        plan=RunPlan(window_s=2.2, blocks=6), latency_ms=lambda b, rng: rng.normal(10, 0.05, 220)
     )
 
-    assert verdict(short.evidence()) == ("suspect", Containing("4.0 s, shorter than 5 s"))
+    assert verdict(short.evidence()) == ("suspect", Containing("2.2 s, shorter than 2.5 s"))
 
 
 @pytest.mark.parametrize(("settle_s", "expected"), [(1.0, "suspect"), (0.2, "invalid")])
