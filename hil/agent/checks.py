@@ -42,6 +42,14 @@ def number(params, name, low, high, default=None):
     return float(value)
 
 
+def flag(params, name, default):
+    """True or false; `default` where absent."""
+    value = params.get(name, default)
+    if not isinstance(value, bool):
+        raise bad("%s must be true or false" % name)
+    return value
+
+
 def sha256(value, name="sha256"):
     """A lower-case hexadecimal SHA-256: also the only form in which blobs are ever opened."""
     if not isinstance(value, str) or not _SHA256.match(value):

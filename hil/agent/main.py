@@ -1,10 +1,10 @@
-"""Starts the agent: `serve` for the host on stdin and stdout, `worker` for the agent itself."""
+"""Starts the agent: `serve` for the host on stdin and stdout; `worker` and `sample` for itself."""
 
 import argparse
 import os
 import sys
 
-from . import __version__, server, worker
+from . import __version__, sampling, server, worker
 from .blobs import Store
 from .board import Board, default_path
 from .clocks import Clocks
@@ -14,6 +14,7 @@ from .methods import Methods
 from .outbox import Outbox
 from .procs import Children
 from .runner import Runner
+from .selfstart import own_argv
 
 
 def main(argv):
@@ -28,17 +29,21 @@ def main(argv):
     parser = argparse.ArgumentParser(prog="hil-agent", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb")
-    for verb in ("serve", "worker"):
+    for verb in ("serve", "worker", "sample"):
         one = verbs.add_parser(verb)
         one.add_argument("--root", default="/", help="the board's root folder")
         if verb == "serve":
             one.add_argument("--path", default=None, help="where programs are looked for")
+        if verb == "sample":
+            sampling.add_arguments(one)
     given = parser.parse_args(argv)
     if given.verb is None:
-        parser.error("one of serve, worker is needed")
+        parser.error("one of serve, worker, sample is needed")
     root = os.path.abspath(given.root)
     if given.verb == "worker":
         return worker.main(root)
+    if given.verb == "sample":
+        return sampling.main(given, root)
     return serve(root, given.path or default_path(root))
 
 
@@ -53,7 +58,7 @@ def serve(root, path):
     board = Board(root, path, home, children)
     store = Store(os.path.join(home, ".hil"))
     lease = Lease(root, board.boot_id)
-    runner = Runner(board, store, _worker_argv(root))
+    runner = Runner(board, store, own_argv(["worker", "--root", root]))
     methods = Methods(board, store, lease, Clocks(board, store), runner)
     outbox = Outbox(out)
     agent = server.Server(0, outbox, methods.call, lease)
@@ -78,14 +83,3 @@ def _leave(methods):
         methods.leave()
     except (AgentError, OSError) as error:
         sys.stderr.write("hil agent: could not give the board back: %s\n" % error)
-
-
-def _worker_argv(root):
-    """How this same program starts its worker: from the zipapp, or from a plain checkout."""
-    package = os.path.dirname(os.path.abspath(__file__))
-    program = os.path.dirname(package)
-    if os.path.isfile(program):
-        return [sys.executable, "-u", program, "worker", "--root", root]
-    code = "import sys; sys.path.insert(0, %r); from %s import main; sys.exit(main.main(%r))"
-    name = os.path.basename(package)
-    return [sys.executable, "-u", "-c", code % (program, name, ["worker", "--root", root])]

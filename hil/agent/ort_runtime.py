@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import tempfile
+import time
 
 from .errors import AgentError
 from .tensors import Tensor
@@ -70,7 +71,10 @@ def load(path):
 
 
 class Engine:
-    """A session with its inputs in place. There is no device, so there are no copies."""
+    """A session with its inputs in place. There is no device, so there are no copies.
+
+    `first` holds the stamps before and after the one inference that making it takes.
+    """
 
     copies = "excluded"
 
@@ -96,7 +100,9 @@ class Engine:
             self._results = run(names, feed)
 
         self.step = step
+        before = time.monotonic()
         step()  # output shapes that depend on the data are known only afterwards
+        self.first = (before, time.monotonic())
         self.outputs = [
             Tensor(name, str(value.dtype), value.shape) for name, value in zip(names, self._results)
         ]

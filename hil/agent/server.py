@@ -2,8 +2,8 @@
 
 The main thread is the worker bee on purpose: it alone sleeps in board time and forks children
 (Linux kills a child when the *thread* that forked it ends). The listening thread knows only
-liveness time: it renews the lease, sends heartbeats, cancels, and ends the agent when the host
-is gone. It never waits for the main thread.
+liveness time: it renews the lease, sends heartbeats, cancels, queues what the host answers to a
+running request, and ends the agent when the host is gone. It never waits for the main thread.
 """
 
 import os
@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 
-from . import wire
+from . import answers, wire
 from .clock import boottime_s
 from .errors import AgentError, from_exception
 
@@ -31,6 +31,7 @@ class Job:
         self.params = request.params
         self._outbox = outbox
         self._end = None
+        self._answers = None
 
     def emit(self, event):
         """Sends one event of this request."""
@@ -45,6 +46,21 @@ class Job:
         """Ends the request if somebody asked for it."""
         if self._end is not None:
             raise self._end
+
+    def expect_answers(self):
+        """Lets the host answer this request's events; returns the queue of what it says."""
+        self._answers = answers.Answers()
+        return self._answers
+
+    def answer(self, fields):
+        """Takes an answer of the host; where the request expects none it is dropped."""
+        queue = self._answers
+        if queue is None:
+            return
+        try:
+            queue.put(answers.read(fields))
+        except AgentError as error:
+            self.end(error)
 
 
 class Server:
@@ -171,6 +187,8 @@ class Server:
         elif isinstance(message, wire.Notification):
             if message.name == "cancel":
                 self._cancel(message.id, AgentError("cancelled", "the host cancelled the request"))
+            elif message.name == "answer":
+                self._hand_over(message)
         elif message.method == "ping":
             self._outbox.put({"id": message.id, "result": {}})
         else:
@@ -193,6 +211,11 @@ class Server:
         with self._changed:
             if self._job is not None and self._job.id == identity:
                 self._job.end(error)
+
+    def _hand_over(self, answer):
+        with self._changed:
+            if self._job is not None and self._job.id == answer.id:
+                self._job.answer(answer.fields)
 
     def _renew(self):
         try:

@@ -2,12 +2,15 @@
 
 Rule of this file: no I/O, no clock, no thread. A message is one JSON object on one line of at
 most 8 MiB. The peer's mistakes become `BadLine` values, never exceptions that end the agent.
+
+Protocol history: 1 (first); 2 (any number of power sources, latencies as stamps, runs that go on
+for as long as the host answers so).
 """
 
 import json
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Request:
@@ -20,11 +23,16 @@ class Request:
 
 
 class Notification:
-    """A message that nobody answers: `heartbeat`, or `cancel` with the `id` of a request."""
+    """A message that nobody answers; `fields` is the whole of it.
 
-    def __init__(self, name, id):
+    `heartbeat`; `cancel` with the `id` of a request; `answer` with an `id`, `block` and `go`:
+    whether that run shall go on, after the evidence through that block.
+    """
+
+    def __init__(self, name, id, fields):
         self.name = name
         self.id = id
+        self.fields = fields
 
 
 class BadLine:
@@ -89,7 +97,7 @@ def parse(line):
     if not isinstance(data, dict):
         return BadLine(None, "the line is not a JSON object")
     if "notify" in data:
-        return Notification(data["notify"], data.get("id"))
+        return Notification(data["notify"], data.get("id"), data)
     return _request(data)
 
 

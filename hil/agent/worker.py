@@ -1,6 +1,7 @@
 """The child that owns the accelerator: builds, loads and runs engines; may crash, alone.
 
-Reads one JSON line, answers with events and one result or error, until stdin ends.
+Reads one JSON line, answers with events and one result or error, until stdin ends. During a run
+that may go on it reads the host's answers, one line each, when it needs them.
 """
 
 import importlib
@@ -9,7 +10,8 @@ import os
 import sys
 import time
 
-from . import checks, loadloop, wire
+from . import checks, loadloop, packing, wire
+from .clock import to_ns
 from .errors import AgentError, from_exception
 from .tensors import default_input
 
@@ -17,11 +19,18 @@ _RUNTIMES = {"tensorrt": "trt_dialect", "onnxruntime": "ort_runtime"}
 
 
 class Worker:
-    """State between requests: the engine that is loaded."""
+    """State between requests: the engine that is loaded.
 
-    def __init__(self, root, emit):
+    Args:
+        root: the board's root folder.
+        emit: sends an event.
+        hear: waits for the next message; None at the end of the input.
+    """
+
+    def __init__(self, root, emit, hear):
         self._root = root
         self._emit = emit
+        self._hear = hear
         self._engine = None
 
     def handle(self, method, params):
@@ -32,6 +41,7 @@ class Worker:
             "build": self._build,
             "load": self._load,
             "run": self._run,
+            "hold": self._hold,
             "infer": self._infer,
             "layers": self._layers,
         }
@@ -65,18 +75,49 @@ class Worker:
 
     def _load(self, params):
         self.close()
+        begin_s = time.monotonic()
         self._engine = engine = _runtime(params["runtime"]).load(params["engine"])
+        load_s = time.monotonic() - begin_s
+        starts, stops = packing.series(), packing.series()
+        first = getattr(engine, "first", None)
+        if first is not None:  # loading had to run it once
+            load_s -= first[1] - first[0]
+            starts.append(first[0])
+            stops.append(first[1])
         for tensor in engine.inputs:
             path = params["inputs"].get(tensor.name)
             engine.set_input(tensor.name, _bytes(path, tensor) if path else default_input(tensor))
         _known(params["inputs"], engine)
+        if params.get("cuda_graph"):
+            _captured(engine)
+        self._emit({"kind": "start", "load_ns": to_ns(load_s)})
         for _ in range(params["warmup"]):
+            starts.append(time.monotonic())
             engine.step()
+            stops.append(time.monotonic())
+        for event in packing.events("warmup", 0, starts, stops):
+            self._emit(event)
         return {"copies": engine.copies, "outputs": [t.as_dict() for t in engine.outputs]}
 
     def _run(self, params):
-        loadloop.run(self._engine.step, params["plan"], self._root, self._emit)
+        plan = params["plan"]
+        scratch = params["scratch"]
+        load = loadloop.Load(self._engine.step, plan["rate_hz"], self._root, scratch, self._emit)
+        loadloop.run(load, plan, self._go_on)
         return {}
+
+    def _go_on(self, block):
+        """What the host answers about the evidence through a block; time may stand still."""
+        message = self._hear() or {}
+        answer = message.get("answer")
+        if not isinstance(answer, dict) or answer.get("block") != block:
+            raise checks.bad("an answer about block %d was due, not %r" % (block, message))
+        return answer["go"]
+
+    def _hold(self, params):
+        window = loadloop.back_to_back(self._engine.step, params["duration_s"])
+        mark = window.mark("on", 0)
+        return {name: mark[name] for name in ("start_ns", "stop_ns", "inferences")}
 
     def _infer(self, params):
         engine, count = self._engine, params["count"]
@@ -99,8 +140,15 @@ class Worker:
         return {"outputs": [dict(t.as_dict(), shape=t.stacked_shape(count)) for t, _ in sinks]}
 
     def _layers(self, params):
-        layers = self._engine.layers(params["iterations"])
-        return {"layers": [{"name": name, "time_ms": time_ms} for name, time_ms in layers]}
+        engine, count = self._engine, params["iterations"]
+        by_events = getattr(engine, "device_ms", None)
+        inspect = getattr(engine, "structure", None)
+        told = {
+            "device_ms": None if by_events is None else by_events(count),  # before it is slowed
+            "structure": None if inspect is None else inspect(),
+        }
+        rows = [{"name": name, "time_ms": time_ms} for name, time_ms in engine.layers(count)]
+        return dict(told, layers=rows)
 
 
 def main(root):
@@ -114,10 +162,14 @@ def main(root):
         while data:
             data = data[os.write(out, data) :]
 
-    worker = Worker(root, lambda event: send({"event": event}))
-    for line in iter(sys.stdin.buffer.readline, b""):
-        request = json.loads(line.decode("ascii"))
-        send(_answer(worker, request))
+    def hear():
+        line = sys.stdin.buffer.readline()
+        return json.loads(line.decode("ascii")) if line else None
+
+    worker = Worker(root, lambda event: send({"event": event}), hear)
+    for request in iter(hear, None):
+        if "method" in request:  # an answer that nobody waited for is dropped
+            send(_answer(worker, request))
     worker.close()
     return 0
 
@@ -131,6 +183,18 @@ def _answer(worker, request):
 
 def _runtime(name):
     return importlib.import_module("." + _RUNTIMES[name], __package__)
+
+
+def _captured(engine):
+    capture = getattr(engine, "capture", None)
+    if capture is None:
+        raise AgentError(
+            "no_runtime",
+            "this runtime has no CUDA graphs",
+            "they are TensorRT's",
+            "leave cuda_graph out",
+        )
+    capture()
 
 
 def _version(module, attribute):

@@ -1,7 +1,8 @@
 """The agent's side of the worker: a child that owns TensorRT and CUDA, and may die of them.
 
 JSON lines on the child's stdin and stdout: `{"method", "params"}` there, any number of
-`{"event"}` and one `{"result"}` or `{"error"}` back. Its stderr is a file, read when it dies.
+`{"event"}` and one `{"result"}` or `{"error"}` back; a request may expect answers of the host on
+the way, which reach the child as `{"answer"}`. Its stderr is a file, read when it dies.
 """
 
 import json
@@ -61,7 +62,7 @@ class WorkerLink:
         self._process.wait()
         self._children.forget(self._process)
 
-    def call(self, method, params, timeout_s, on_event=None):
+    def call(self, method, params, timeout_s, on_event=None, answers=None):
         """Makes one request and waits for its end.
 
         Args:
@@ -69,6 +70,7 @@ class WorkerLink:
             params: its parameters.
             timeout_s: liveness seconds it may take.
             on_event: called with each event on the way.
+            answers: the host's answers to this request, handed on as they come.
 
         Raises:
             AgentError: what the worker answered; `worker_died`; `timeout`; or the request's end.
@@ -76,7 +78,7 @@ class WorkerLink:
         self._send(wire.encode({"method": method, "params": params}))
         deadline = Deadline(timeout_s)
         while True:
-            message = self._receive(method, deadline)
+            message = self._receive(method, deadline, answers)
             if "event" in message:
                 if on_event is not None:
                     on_event(message["event"])
@@ -92,14 +94,18 @@ class WorkerLink:
         except BrokenPipeError:
             raise self._death()
 
-    def _receive(self, method, deadline):
+    def _receive(self, method, deadline, answers):
         handle = self._process.stdout.fileno()
+        watched = [handle] if answers is None else [handle, answers]
         while not self._ready:
             self._job.check()
             if deadline.passed():
                 raise AgentError("timeout", "the worker did not finish `%s` in time" % method)
-            ready, _, _ = select.select([handle], [], [], min(_LOOK_S, deadline.left_s()))
-            if not ready:
+            ready, _, _ = select.select(watched, [], [], min(_LOOK_S, deadline.left_s()))
+            if answers in ready:
+                for answer in answers.take():
+                    self._send(wire.encode({"answer": answer}))
+            if handle not in ready:
                 continue
             data = os.read(handle, _CHUNK)
             if not data:

@@ -6,15 +6,15 @@ Rule of this file: pure. Each judgement carries what to do when it is not right;
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
 from hil.core import tegrastats
 from hil.core.errors import HilError
-from hil.core.evidence import Evidence
-from hil.device.config import DeviceConfig
+from hil.core.evidence import Evidence, PowerRecord
+from hil.device.config import DeviceConfig, PowerSource
 
 Status = Literal["ok", "warn", "fail"]
 Version = tuple[int, ...]
@@ -119,11 +119,12 @@ def _power_source(device: DeviceConfig, probe: Mapping[str, Any]) -> Check:
     if source == "none":
         step = "name a power source in the device file (power.source); latency works without"
         return Check("power source", "warn", "none: joules stay unknown", step)
-    path = probe.get("tegrastats")
-    if path is None:
+    names = [source, *(one.source for one in device.power.also)]
+    if "tegrastats" in names and probe.get("tegrastats") is None:
         step = "install L4T's tools, or set power.source: none to measure latency alone"
         return Check("power source", "fail", "there is no tegrastats on the board", step)
-    return ok("power source", str(path))
+    told = [str(probe["tegrastats"]) if name == "tegrastats" else name for name in names]
+    return ok("power source", ", ".join(told))
 
 
 def _rights(device: DeviceConfig, probe: Mapping[str, Any]) -> Check:
@@ -184,16 +185,50 @@ def judge_lease(status: Mapping[str, Any]) -> Check:
 def judge_run(device: DeviceConfig, evidence: Evidence) -> Iterator[Check]:
     """Judge a short run: is power really read, how often, and do the clocks stay put."""
     if device.power.source != "none":
-        yield judge_rail(device.power.rail or "", [line for _, line in evidence.power_lines])
-        yield judge_period(device.power.interval_ms, [t_ns for t_ns, _ in evidence.power_lines])
+        asked = (device.power.first, *device.power.also)
+        for place, (source, record) in enumerate(zip(asked, evidence.power, strict=True)):
+            yield from _judge_source(device, source, record, "" if place == 0 else f" {place + 1}")
     yield judge_clocks(device, evidence.states)
 
 
-def judge_rail(rail: str, lines: list[str]) -> Check:
+def _judge_source(
+    device: DeviceConfig, source: PowerSource, record: PowerRecord, number: str
+) -> Iterator[Check]:
+    lines = [line for _, line in record.lines]
+    if source.source in RAILS:
+        found = judge_rail(source.rail or "", lines, RAILS[source.source])
+        yield replace(found, name=f"{found.name}{number}")
+    if source.source != "command":  # a meter's program has a pace of its own
+        interval_ms = source.interval_ms or device.power.interval_ms
+        period = judge_period(interval_ms, [t_ns for t_ns, _ in record.lines])
+        yield replace(period, name=f"{period.name}{number}")
+    elif lines:
+        yield ok(f"power meter{number}", f"{len(lines)} lines")
+    else:
+        step = "run power.command by hand; it must print `time_s watts` and flush"
+        yield Check(f"power meter{number}", "fail", "no line", step)
+
+
+def _of_tegrastats(line: str) -> frozenset[str]:
+    reading = tegrastats.parse(line)
+    return frozenset() if reading is None else frozenset(reading.rails)
+
+
+def _of_ina3221(line: str) -> frozenset[str]:
+    return frozenset(token.partition("=")[0] for token in line.split() if "=" in token)
+
+
+RAILS = {"tegrastats": _of_tegrastats, "ina3221": _of_ina3221}
+"""The rails a line tells, for the sources that know several."""
+
+
+def judge_rail(
+    rail: str, lines: list[str], rails_of: Callable[[str], frozenset[str]] = _of_tegrastats
+) -> Check:
     """Judge whether the named rail is in the lines of the power source."""
-    readings = [reading for reading in map(tegrastats.parse, lines) if reading is not None]
-    seen = sorted({name for reading in readings for name in reading.rails})
-    with_rail = sum(rail in reading.rails for reading in readings)
+    readings = [rails for rails in map(rails_of, lines) if rails]
+    seen = sorted(frozenset().union(*readings))
+    with_rail = sum(rail in rails for rails in readings)
     if readings and with_rail == len(readings):
         return ok("power rail", f"{rail}, {with_rail} readings")
     detail = f"{rail} is in {with_rail} of {len(lines)} lines"
@@ -205,7 +240,7 @@ def judge_period(interval_ms: int, stamps_ns: list[int]) -> Check:
     """Judge how often readings really come, by the median gap between their stamps."""
     gaps_ms = [(later - earlier) / 1e6 for earlier, later in pairwise(stamps_ns)]
     if not gaps_ms:
-        step = "run tegrastats by hand on the board"
+        step = "run the power source by hand on the board (tegrastats --interval 1000)"
         return Check("power period", "fail", f"{len(stamps_ns)} readings in the run", step)
     period_ms = statistics.median(gaps_ms)
     detail = f"{period_ms:.0f} ms observed, {interval_ms} ms asked"

@@ -20,7 +20,7 @@ from hil.device.transport import Transport
 from hil.device.wire import HEARTBEAT, PROTOCOL, Conversation, Event, Failure, Heartbeat, Result
 
 COMMAND_NOT_FOUND = 127  # POSIX shells
-OnEvent = Callable[[Mapping[str, Any]], None]
+OnEvent = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class AgentClient:
     ) -> Mapping[str, Any]:
         """Ask, hand events to `on_event` as they come, and return the result.
 
+        What `on_event` returns, unless None, is sent to the running request as an answer.
         Leaving early by any exception (Ctrl-C too) cancels the request on the board.
 
         Raises:
@@ -112,7 +113,7 @@ class AgentClient:
             try:
                 self._send(line)
                 deadline_s = self._clock() + timeout_s
-                answer = self._answer(method, on_event or _ignore, deadline_s)
+                answer = self._answer(number, method, on_event or _ignore, deadline_s)
                 finished = True
             finally:
                 if not finished:
@@ -133,12 +134,16 @@ class AgentClient:
         for thread in self._threads:
             thread.join(5.0)
 
-    def _answer(self, method: str, on_event: OnEvent, deadline_s: float) -> Result | Failure:
+    def _answer(
+        self, number: int, method: str, on_event: OnEvent, deadline_s: float
+    ) -> Result | Failure:
         while True:
             message = self._next(method, deadline_s)
             if not isinstance(message, Event):
                 return message
-            on_event(message.value)
+            reply = on_event(message.value)
+            if reply is not None:
+                self._send(self._conversation.answer(number, reply))
 
     def _next(self, method: str, deadline_s: float) -> Result | Failure | Event:
         while True:

@@ -84,18 +84,127 @@ class State(StrictModel):
     clocks: bool = False
 
 
-class Power(StrictModel):
-    """Where joules come from; `rail` is the total rail of this board."""
+SourceName = Literal["tegrastats", "ina3221", "nvml", "rapl", "command"]
+Interval = Annotated[int, Field(ge=10, le=10000)]
+Words = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)
+]
+Positive = Annotated[float, Field(ge=0)]
+DEFAULT_RAILS = {"nvml": "gpu", "rapl": "package-0", "command": "meter"}
 
-    source: Literal["tegrastats", "none"] = "none"
+
+class PowerSource(StrictModel):
+    """One power source.
+
+    Attributes:
+        source: tegrastats, ina3221 (sysfs), nvml, rapl, or command (prints `time_s watts`).
+        rail: what is read of it; where only one can be meant it has a default.
+        interval_ms: period asked of it; None is the run's.
+        command: program and arguments of source `command`.
+        where: on which machine that program runs.
+    """
+
+    source: SourceName
     rail: str | None = None
-    interval_ms: Annotated[int, Field(ge=10)] = 100
+    interval_ms: Interval | None = None
+    command: Words | None = None
+    where: Literal["board", "host"] = "board"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_rail(cls, data: Any) -> Any:
+        return _with_rail(data)
+
+    @model_validator(mode="after")
+    def _a_command_is_a_command(self) -> Self:
+        _check_command(self.source, self.command, self.where)
+        return self
+
+    def to_agent(self) -> dict[str, Any]:
+        """Return the source as the agent's requests take it."""
+        told: dict[str, Any] = {"source": self.source}
+        told |= {} if self.rail is None else {"rail": self.rail}
+        told |= {} if self.interval_ms is None else {"interval_ms": self.interval_ms}
+        return told | ({} if self.command is None else {"command": list(self.command)})
+
+
+class Sensor(StrictModel):
+    """What is known of this board's sensor; what is given overrides the table of the board.
+
+    Attributes:
+        offset_ma: bound of the current offset. `gain` and `shunt` are bounds of relative errors.
+        bus_mv: bus voltage; `lsb_ma`: step of the current register; `tau_s`: lag.
+    """
+
+    offset_ma: Positive | None = None
+    gain: Positive | None = None
+    shunt: Positive | None = None
+    bus_mv: Positive | None = None
+    lsb_ma: Positive | None = None
+    tau_s: Positive | None = None
+
+
+class Power(StrictModel):
+    """Where joules come from; `rail` is the total rail of this board.
+
+    Attributes:
+        source: the source that figures are read on (see `PowerSource`); none for latency alone.
+        also: sources recorded beside it.
+        sensor: what is known of the sensor behind `source`.
+    """
+
+    source: SourceName | Literal["none"] = "none"
+    rail: str | None = None
+    interval_ms: Interval = 100
+    command: Words | None = None
+    where: Literal["board", "host"] = "board"
+    also: Annotated[tuple[PowerSource, ...], Field(strict=False)] = ()
+    sensor: Sensor | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_rail(cls, data: Any) -> Any:
+        return _with_rail(data)
 
     @model_validator(mode="after")
     def _a_source_needs_a_rail(self) -> Self:
         if self.source != "none" and self.rail is None:
             raise ValueError("rail: required with a power source (the board's total rail)")
+        if self.source == "none" and self.also:
+            raise ValueError("also: name the first power source as `source`")
+        _check_command(self.source, self.command, self.where)
         return self
+
+    @property
+    def first(self) -> PowerSource:
+        """The source that figures are read on.
+
+        Raises:
+            ValueError: there is none.
+        """
+        fields = {"source": self.source, "rail": self.rail, "where": self.where}
+        return PowerSource.model_validate({**fields, "command": self.command})
+
+    @property
+    def on_host(self) -> bool:
+        """Whether a meter on this machine is read."""
+        return "host" in {self.where, *(one.where for one in self.also)}
+
+
+def _with_rail(data: Any) -> Any:
+    if isinstance(data, dict) and data.get("rail") is None:
+        default = DEFAULT_RAILS.get(str(data.get("source")))
+        return data if default is None else {**data, "rail": default}
+    return data
+
+
+def _check_command(source: str, command: tuple[str, ...] | None, where: str) -> None:
+    if source == "command" and command is None:
+        raise ValueError("command: required with source command (the program and its arguments)")
+    if source != "command" and command is not None:
+        raise ValueError(f"command: belongs to source command, not to {source}")
+    if source != "command" and where == "host":
+        raise ValueError(f"where: {source} is read on the board; host is for source command")
 
 
 class Lease(StrictModel):
@@ -119,10 +228,17 @@ class Agent(StrictModel):
 
 
 class Emulated(StrictModel):
-    """Which virtual board to start, and the seed of its sensors' noise."""
+    """Which virtual board to start, and the seed of its sensors' noise.
+
+    Attributes:
+        sensor_mode: how its power monitors convert; None is the board file's.
+        faults: what goes wrong, each as `hil emulate --fault` takes it (`sensor-stuck:after_s=5`).
+    """
 
     board: Name = "tx2"
     seed: Annotated[int, Field(ge=0)] = 0
+    sensor_mode: Literal["continuous", "triggered"] | None = None
+    faults: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
 class Local(StrictModel):
@@ -162,6 +278,12 @@ class EmulatedDevice(_Device):
 
     driver: Literal["emulated"]
     emulated: Emulated = Emulated()
+
+    @model_validator(mode="after")
+    def _no_meter_reaches_it(self) -> Self:
+        if self.power.on_host:
+            raise ValueError("power: an emulated board's time is its own; no host meter follows it")
+        return self
 
 
 DeviceConfig = SshDevice | LocalDevice | EmulatedDevice

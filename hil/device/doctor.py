@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 from hil.core.errors import HilError
 from hil.core.evidence import RunPlan
@@ -95,7 +96,8 @@ def _short_run(device: DeviceConfig, owner: str, network: bytes) -> Iterator[Che
                 session.put_blob(network), runtime.precision, runtime.name, runtime.workspace_mib
             )
             info = session.build(spec)
-            evidence = session.run(info, SHORT_RUN, device.power.source)
+            plan = replace(SHORT_RUN, interval_ms=device.power.interval_ms)
+            evidence = session.run(info, plan, device.power.source)
     except HilError as error:
         yield failed("short run", error)
         return

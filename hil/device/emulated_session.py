@@ -10,14 +10,18 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from hil.core.errors import DeviceError
+from hil.device.board_files import STATE
 from hil.device.config import Agent, Emulated, Ssh
 from hil.device.link import Link
+from hil.device.session import PlausibleDraws
 from hil.device.ssh import connect
 from hil.device.ssh_channels import Shell
 from hil.device.ssh_session import agent_over
@@ -25,6 +29,7 @@ from hil.device.transport import BoundedLog, end_process
 
 STARTUP_S = 60.0
 GRACE_S = 10.0
+PLAUSIBLE_S = 120.0
 
 
 @contextmanager
@@ -77,7 +82,9 @@ def virtual_board(emulated: Emulated, name: str) -> Iterator[Mapping[str, Any]]:
 def emulator_argv(emulated: Emulated) -> tuple[str, ...]:
     """Return the emulator's command line: a random port, its own root folder."""
     program = (sys.executable, "-m", "hil.emulator.serve")
-    return (*program, "--board", emulated.board, "--seed", str(emulated.seed), "--json")
+    options = [f"--sensor-mode={emulated.sensor_mode}"] if emulated.sensor_mode else []
+    options += [f"--fault={fault}" for fault in emulated.faults]
+    return (*program, "--board", emulated.board, "--seed", str(emulated.seed), *options, "--json")
 
 
 def announced_ssh(announced: Mapping[str, Any]) -> Ssh:
@@ -104,6 +111,36 @@ def reset_board(shell: Shell, seed: int) -> None:
             why=(done.err or done.out).strip() or f"exit status {done.status}",
             fix="this is a fault of hil: please report it with the message above",
         )
+
+
+def plausible_draws(shell: Shell, engines: Sequence[str]) -> PlausibleDraws | None:
+    """Draw engines' figures over plausible boards (see `Session.plausible`).
+
+    Args:
+        shell: of the virtual board.
+        engines: hashes of plans on it.
+
+    Raises:
+        DeviceError: the board's control program fails.
+    """
+    paths = [f"{STATE}/blobs/{sha256}" for sha256 in engines]
+    done = shell.run(shlex.join(("hil-board", "plausible", *paths)), PLAUSIBLE_S)
+    if done.status != 0:
+        raise DeviceError(
+            "the emulated board cannot say how sure its figures are",
+            why=(done.err or done.out).strip() or f"exit status {done.status}",
+            fix="this is a fault of hil: please report it with the message above",
+        )
+    answer = json.loads(done.out)
+    if "energy_mj" not in answer:
+        return None
+    return PlausibleDraws(
+        board=str(answer["board"]),
+        boards=int(answer["boards"]),
+        rail=str(answer["rail"]),
+        energy_mj=np.array(answer["energy_mj"], dtype=np.float64),
+        latency_ms=np.array(answer["latency_ms"], dtype=np.float64),
+    )
 
 
 def _announcement(stdout: IO[bytes], errors: BoundedLog, name: str) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hil.core.evidence import Evidence, RunPlan
+
+Decide = Callable[["Evidence"], bool]
+"""Whether to go on, given what is known: whole blocks, whose power is complete."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,50 @@ class BoardInfo:
     raw: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class TrtexecRun:
+    """NVIDIA's own benchmark on an engine: a second opinion on latency, never on energy.
+
+    Nothing is copied (`--noDataTransfers`), so a latency is computation alone; the host spins on
+    the end of each query (`--useSpinWait`). Ours is host to host around enqueue and synchronise,
+    and so contains what launching costs beyond the computation.
+
+    Attributes:
+        latency_ms: one for each query after the warm-up, in order.
+        argv: what was run.
+        dropped: queries of the warm-up that 8.x wrote down as well; 10.x leaves them out itself.
+        version: of TensorRT as trtexec prints it ("8201"), None where it does not.
+    """
+
+    latency_ms: tuple[float, ...]
+    argv: tuple[str, ...]
+    dropped: int
+    version: str | None
+
+
+@dataclass(frozen=True)
+class PlausibleDraws:
+    """Engines' figures over boards that the public measurements of an emulated one leave plausible.
+
+    A row is one plausible board, and all its figures belong to that board: ratios of two engines
+    are formed row by row. Tactics, timing noise and the sensor are left out.
+
+    Attributes:
+        board: which board is emulated, as "tx2".
+        boards: how many parameter sets the rows are drawn from; each stands in several rows, which
+            differ in what the model lacks.
+        rail: what energy is of.
+        energy_mj: of one inference, [rows, engines].
+        latency_ms: of one inference, host to host, [rows, engines].
+    """
+
+    board: str
+    boards: int
+    rail: str
+    energy_mj: NDArray[np.float64]
+    latency_ms: NDArray[np.float64]
+
+
 class Session(Protocol):
     """A leased board. All figures come from `run`; nothing here computes one."""
 
@@ -99,8 +146,30 @@ class Session(Protocol):
             ExportError: the board's TensorRT refuses the network.
         """
 
-    def run(self, info: EngineInfo, plan: RunPlan, power: str) -> Evidence:
-        """Exercise the engine as planned beside the power source ("tegrastats" or "none")."""
+    def run(
+        self, info: EngineInfo, plan: RunPlan, power: str, decide: Decide | None = None
+    ) -> Evidence:
+        """Exercise the engine as planned beside the power sources.
+
+        Args:
+            info: the engine.
+            plan: its `max_blocks` is for `decide` and is ignored without it.
+            power: the source that figures are read on, or "none" for latency alone. What the
+                device file records beside it (`power.also`) is recorded, too.
+            decide: asked from `plan.blocks` whole blocks on, once for each further one, while
+                the block after those already runs: the load never waits for it. So the last
+                block of the evidence is one that was not yet asked about, and a run of at most
+                `plan.blocks` + 1 blocks asks nothing.
+
+        Raises:
+            MeasurementError: the board has no such source, or a meter says nothing.
+        """
+
+    def step_response(self, info: EngineInfo, power: str, interval_ms: int, steps: int) -> Evidence:
+        """Switch the load on and off `steps` times beside the power sources.
+
+        Marks `on` and `off` carry the number of their step; no latency is kept.
+        """
 
     def infer(
         self, info: EngineInfo, inputs: Mapping[str, NDArray[np.generic]]
@@ -109,6 +178,36 @@ class Session(Protocol):
 
     def layers(self, info: EngineInfo) -> tuple[tuple[str, float], ...]:
         """Return (layer name, mean milliseconds) as the runtime's profiler tells."""
+
+    def trtexec(self, info: EngineInfo) -> TrtexecRun | None:
+        """Time the engine by the board's own trtexec; None where there is none for it.
+
+        Raises:
+            DeviceError: trtexec fails.
+            MeasurementError: its times cannot be read.
+        """
+
+    def plausible(self, infos: Sequence[EngineInfo]) -> PlausibleDraws | None:
+        """Draw engines' figures over plausible boards, in the board's present clocks.
+
+        None on a real board, which is no model and leaves nothing to draw, and on an emulated one
+        whose model's uncertainty is not known.
+
+        Raises:
+            DeviceError: the emulated board cannot answer.
+        """
+
+    def pin(self, nvpmodel: int | None = None, clocks: bool | None = None) -> None:
+        """Set power mode and clocks; None is what the device file says.
+
+        What was before is noted on the board and put back when the session ends, however it ends.
+
+        Raises:
+            DeviceError: not permitted (with the sudoers line to add).
+        """
+
+    def restore(self) -> None:
+        """Put power mode and clocks back as they were found."""
 
     def reset(self, seed: int) -> None:
         """Bring an emulated board to a known state; does nothing on other boards."""

@@ -1,7 +1,8 @@
-"""The agent's protocol without any I/O: bytes in, messages out (JSON lines, protocol 1).
+"""The agent's protocol without any I/O: bytes in, messages out (JSON lines, protocol 2).
 
 Rule of this file: no clock, no thread, no file; chunk boundaries never matter. A request ends in
-exactly one answer; anything an agent may not say raises ProtocolError.
+exactly one result or error; anything an agent may not say raises ProtocolError. While a request
+runs, the host may send notifications about it: `cancel`, and `answer` to what its events ask.
 
 Until the first well-formed message, lines that are no JSON are kept as `noise` and skipped: a
 login shell's greeting comes before the agent can speak.
@@ -16,7 +17,7 @@ from typing import Any
 
 from hil.core.errors import ProtocolError
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_LINE_BYTES = 8 * 1024 * 1024
 NOISE_LINES = 20
 
@@ -114,6 +115,10 @@ class Conversation:
             self._open.discard(request_id)
             self._given_up.add(request_id)
         return line({"notify": "cancel", "id": request_id})
+
+    def answer(self, request_id: int, fields: Mapping[str, Any]) -> bytes:
+        """Return the line that answers an event of an open request; it is not answered back."""
+        return line({**fields, "notify": "answer", "id": request_id})
 
     def receive(self, data: bytes) -> Iterator[Message]:
         """Yield the messages completed by these bytes.

@@ -21,7 +21,7 @@ def wait_until(condition, seconds=20.0):
 def test_hello_says_what_is_needed_to_talk(bench):
     said = bench.start().hello()
 
-    assert said["protocol"] == 1
+    assert said["protocol"] == 2
     assert said["root"] == str(bench.board.root)
     assert said["state_dir"] == str(bench.board.home / ".hil")
     assert said["boot_id"] == "boot-one"
@@ -113,6 +113,8 @@ def test_blobs_are_verified_on_arrival(bench):
         ("engine_run", {}),
         ("engine_infer", {}),
         ("engine_layers", {}),
+        ("engine_trtexec", {}),
+        ("step_response", {"steps": 1}),
     ],
 )
 def test_without_the_lease_nobody_touches_the_board(bench, method, params):

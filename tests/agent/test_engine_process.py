@@ -21,6 +21,7 @@ PLAN = {
     "interval_ms": 20,
     "warmup": 2,
 }
+METER = [{"source": "tegrastats"}]
 WEIGHT = (np.arange(12, dtype=np.float32).reshape(3, 4) - 5) / 7
 
 
@@ -63,8 +64,13 @@ def ort_error(agent, sha256, **more):
 
 
 def run(agent, engine, **more):
-    request = {"engine": engine, "runtime": "onnxruntime", "plan": PLAN, "power": "tegrastats"}
+    request = {"engine": engine, "runtime": "onnxruntime", "plan": PLAN, "power": METER}
     return agent.finish(agent.start("engine_run", **dict(request, **more)))
+
+
+def of_blocks(events):
+    of_load = [e for e in events if e["kind"] == "latency" and e["phase"] == "block"]
+    return {event["index"]: latencies(event) for event in of_load}
 
 
 def test_an_engine_is_built_once_and_found_again(bench, agent):
@@ -127,8 +133,10 @@ def test_a_run_is_one_load_between_two_idles_with_power_around_all_of_it(bench, 
     answer, events = run(agent, engine)
 
     assert answer["result"]["copies"] == "excluded"
-    assert answer["result"]["power_exit"] is None
-    assert answer["result"]["power_argv"][1:] == ["--interval", "20"]
+    (told,) = answer["result"]["power"]
+    assert (told["source"], told["exit"]) == ("tegrastats", None)
+    assert told["argv"][1:] == ["--interval", "20"]
+    assert told["settings"]["interval_ms"] == 20
     assert "tegrastats --interval 20" in bench.board.calls()
     marks = [event for event in events if event["kind"] == "mark"]
     names = [(mark["name"], mark["index"]) for mark in marks]
@@ -147,9 +155,9 @@ def test_a_run_is_one_load_between_two_idles_with_power_around_all_of_it(bench, 
 def test_each_blocks_latencies_are_counted_and_fill_its_window(bench, agent):
     engine = build(agent, bench.put(agent, network()))["engine"]
 
-    _, events = run(agent, engine, power="none")
+    _, events = run(agent, engine, power=[])
 
-    series = {e["block"]: latencies(e) for e in events if e["kind"] == "latency"}
+    series = of_blocks(events)
     blocks = [e for e in events if e["kind"] == "mark" and e["name"] == "block"]
     assert sorted(series) == [0, 1]
     for mark in blocks:
@@ -164,7 +172,7 @@ def test_each_blocks_latencies_are_counted_and_fill_its_window(bench, agent):
 def test_the_boards_state_is_told_before_during_and_after(bench, agent):
     engine = build(agent, bench.put(agent, network()))["engine"]
 
-    _, events = run(agent, engine, power="none")
+    _, events = run(agent, engine, power=[])
 
     states = [event for event in events if event["kind"] == "state"]
     assert len(states) == 6  # before, after settling, two blocks and the tail, and at the end
@@ -178,8 +186,8 @@ def test_given_inputs_are_used_and_must_fit(bench, agent):
     engine = build(agent, bench.put(agent, network()))["engine"]
     good, bad = bench.put(agent, bytes(12)), bench.put(agent, bytes(13))
 
-    assert "result" in run(agent, engine, power="none", inputs={"x": good})[0]
-    assert run(agent, engine, power="none", inputs={"x": bad})[0]["error"]["code"] == "bad_request"
+    assert "result" in run(agent, engine, power=[], inputs={"x": good})[0]
+    assert run(agent, engine, power=[], inputs={"x": bad})[0]["error"]["code"] == "bad_request"
 
 
 def test_without_a_meter_there_is_no_power_and_no_figure(bench, agent):
@@ -209,7 +217,7 @@ def test_a_meter_that_ends_early_is_told(bench, agent):
 
     answer, events = run(agent, engine)
 
-    assert answer["result"]["power_exit"] == 0
+    assert [told["exit"] for told in answer["result"]["power"]] == [0]
     lines = [line for e in events if e["kind"] == "power" for _, line in e["lines"]]
     assert lines == ["VDD_IN 1/1"]
 
@@ -217,7 +225,7 @@ def test_a_meter_that_ends_early_is_told(bench, agent):
 def test_a_cancelled_run_ends_its_children_and_the_agent_lives_on(bench, agent):
     engine = build(agent, bench.put(agent, network()))["engine"]
     plan = dict(PLAN, window_s=60)
-    request = {"engine": engine, "runtime": "onnxruntime", "plan": plan, "power": "tegrastats"}
+    request = {"engine": engine, "runtime": "onnxruntime", "plan": plan, "power": METER}
     identity = agent.start("engine_run", **request)
     while agent.receive().get("event", {}).get("name") != "settle":
         pass
@@ -232,7 +240,7 @@ def test_a_cancelled_run_ends_its_children_and_the_agent_lives_on(bench, agent):
 def test_a_worker_that_is_killed_costs_the_run_and_not_the_agent(bench, agent):
     engine = build(agent, bench.put(agent, network()))["engine"]
     plan = dict(PLAN, window_s=60)
-    request = {"engine": engine, "runtime": "onnxruntime", "plan": plan, "power": "none"}
+    request = {"engine": engine, "runtime": "onnxruntime", "plan": plan, "power": []}
     identity = agent.start("engine_run", **request)
     while agent.receive().get("event", {}).get("name") != "settle":
         pass
@@ -243,14 +251,14 @@ def test_a_worker_that_is_killed_costs_the_run_and_not_the_agent(bench, agent):
     error = agent.finish(identity)[0]["error"]
     assert error["code"] == "worker_died"
     assert "memory" in error["why"]
-    assert "result" in run(agent, engine, power="none")[0]
+    assert "result" in run(agent, engine, power=[])[0]
 
 
 def test_the_end_of_input_ends_a_run_and_gives_the_board_back(bench, agent):
     engine = build(agent, bench.put(agent, network()))["engine"]
     agent.call("board_pin", nvpmodel=0, clocks=True)
     plan = dict(PLAN, window_s=60)
-    request = {"engine": engine, "runtime": "onnxruntime", "plan": plan, "power": "tegrastats"}
+    request = {"engine": engine, "runtime": "onnxruntime", "plan": plan, "power": METER}
     agent.start("engine_run", **request)
     while agent.receive().get("event", {}).get("name") != "settle":
         pass
@@ -266,7 +274,7 @@ def test_the_end_of_input_ends_a_run_and_gives_the_board_back(bench, agent):
 def test_a_killed_agent_leaves_no_process_behind(bench, agent):
     engine = build(agent, bench.put(agent, network()))["engine"]
     plan = dict(PLAN, window_s=60)
-    request = {"engine": engine, "runtime": "onnxruntime", "plan": plan, "power": "tegrastats"}
+    request = {"engine": engine, "runtime": "onnxruntime", "plan": plan, "power": METER}
     agent.start("engine_run", **request)
     while agent.receive().get("event", {}).get("name") != "settle":
         pass
@@ -290,7 +298,7 @@ def test_shapes_that_are_not_fixed_must_be_given(bench, agent):
     made = build(agent, sha256, shapes={"x": [2, 3]})
     assert made["inputs"][0]["shape"] == [2, 3]
     assert made["outputs"][0]["shape"] == [2, 4]
-    assert "result" in run(agent, made["engine"], power="none")[0]
+    assert "result" in run(agent, made["engine"], power=[])[0]
 
 
 @pytest.mark.parametrize(

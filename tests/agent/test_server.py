@@ -2,7 +2,9 @@
 
 import json
 import os
+import select
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -112,6 +114,27 @@ def test_a_cancel_for_another_request_changes_nothing(connect):
     proceed.set()
 
     assert wire.receive() == {"id": 1, "result": {"done": True}}
+
+
+def test_answers_reach_the_request_that_runs_and_expects_them(connect):
+    started, taken = threading.Event(), []
+
+    def call(job):
+        with closing(job.expect_answers()) as queue:
+            started.set()
+            while not taken:
+                if select.select([queue], [], [], 5)[0]:
+                    taken.extend(queue.take())
+        return {}
+
+    wire = connect(call)
+    wire.send({"id": 1, "method": "long"})
+    assert started.wait(5)
+    about = {"notify": "answer", "block": 4, "go": True}
+    wire.send({**about, "id": 2}, {**about, "id": 1})
+
+    assert wire.receive() == {"id": 1, "result": {}}
+    assert taken == [{"block": 4, "go": True}]
 
 
 def test_losing_the_lease_ends_the_request(connect):

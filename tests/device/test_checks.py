@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hil.core.evidence import Evidence, Mark, RunPlan
+from hil.core.evidence import Evidence, Mark, PowerRecord, RunPlan
 from hil.device.checks import (
     judge_clocks,
     judge_lease,
@@ -15,7 +15,7 @@ from hil.device.checks import (
     sudoers_line,
     version,
 )
-from hil.device.config import SshDevice
+from hil.device.config import Power, SshDevice
 
 DEVICE = SshDevice.model_validate(
     {
@@ -144,18 +144,62 @@ def test_clocks_must_be_pinned_and_nothing_may_throttle(states, status, detail):
     assert detail in check.detail
 
 
-def test_without_a_power_source_only_clocks_are_judged():
-    device = DEVICE.model_copy(update={"power": DEVICE.power.model_copy(update={"source": "none"})})
-    evidence = Evidence(
+def evidence(*power: PowerRecord) -> Evidence:
+    return Evidence(
         board={},
         engine={},
         plan=RunPlan(),
-        power_source="none",
-        power_lines=(),
         marks=(Mark("block", 0, 0, 1, 1),),
         latency_ns=((1,),),
         states=({"clocks_pinned": True},),
         provenance="measured",
+        power=power,
     )
 
-    assert [check.name for check in judge_run(device, evidence)] == ["clocks"]
+
+def record(source: str, line: str, count: int = 5) -> PowerRecord:
+    return PowerRecord(source, tuple((n * 100_000_000, line) for n in range(count)))
+
+
+def with_power(**fields: object) -> SshDevice:
+    return DEVICE.model_copy(update={"power": Power.model_validate(fields)})
+
+
+def test_without_a_power_source_only_clocks_are_judged():
+    device = with_power(source="none")
+
+    assert [check.name for check in judge_run(device, evidence())] == ["clocks"]
+
+
+def test_every_power_source_of_the_device_file_is_judged():
+    also = [
+        {"source": "ina3221", "rail": "VDD_IN"},
+        {"source": "command", "command": ["meter"], "where": "host"},
+    ]
+    device = with_power(source="tegrastats", rail="VDD_IN", also=also)
+    ina = record("ina3221", "VDD_SYS_GPU=153mW VDD_IN=19152mV,252mA")
+    power = (record("tegrastats", LINE), ina, record("command", "0.1 5.0"))
+
+    checks = {check.name: check for check in judge_run(device, evidence(*power))}
+
+    assert [*checks] == [
+        *("power rail", "power period", "power rail 2", "power period 2", "power meter 3"),
+        "clocks",
+    ]
+    assert {check.status for check in checks.values()} == {"ok"}
+    silent = (power[0], record("ina3221", "VDD_SYS_GPU=153mW"), record("command", "", 0))
+    wrong = {c.name: c for c in judge_run(device, evidence(*silent)) if c.status != "ok"}
+    assert [*wrong] == ["power rail 2", "power meter 3"]
+    assert "VDD_SYS_GPU" in wrong["power rail 2"].next_step
+
+
+def test_tegrastats_must_be_there_wherever_it_is_asked_for():
+    gone = {**PROBE, "tegrastats": None}
+    beside = with_power(source="nvml", also=[{"source": "tegrastats", "rail": "VDD_IN"}])
+
+    def source(device, probe):
+        return next(c for c in judge_probe(device, probe) if c.name == "power source")
+
+    assert source(with_power(source="nvml"), gone).status == "ok"
+    assert source(beside, gone).status == "fail"
+    assert source(beside, PROBE).detail == "nvml, /usr/bin/tegrastats"

@@ -148,6 +148,22 @@ def test_leaving_a_request_by_an_exception_cancels_it(agent):
     assert agent.request("m", {"result": {}}) == {}
 
 
+def test_what_an_event_is_answered_with_reaches_the_running_request(scripted):
+    transport, client = scripted
+    for message in ({"event": {"n": 1}}, {"event": {"n": 2}}, {"result": {}}):
+        transport.incoming.put(json.dumps({"id": 1, **message}).encode() + b"\n")
+
+    def answer(event):
+        return {"block": 7, "go": False} if event["n"] == 2 else None
+
+    assert client.request("run", {}, on_event=answer) == {}
+
+    asked, answered = transport.sent.get(timeout=5), transport.sent.get(timeout=5)
+    assert asked["method"] == "run"
+    assert answered == {"notify": "answer", "id": 1, "block": 7, "go": False}
+    assert transport.sent.empty()
+
+
 def test_an_agent_killed_in_the_middle_of_a_request_is_noticed_at_once(tmp_path):
     script = """import os
 print('{"notify":"heartbeat"}', flush=True)

@@ -78,7 +78,7 @@ def test_all_mistakes_come_at_once_each_with_its_line_and_field(tmp_path):
         "5: ssh.user: required, and not given",
         "7: ssh.port: expected an integer, got 'twenty-two'",
         "11: power.sorce: unknown field; did you mean source? "
-        "known here: source, rail, interval_ms",
+        "known here: source, rail, interval_ms, command, where, also, sensor",
         "12: sped: unknown field; known here: schema, name, board, runtime, state, power, lease, "
         "driver, ssh, agent",
     ]
@@ -124,6 +124,86 @@ def test_power_without_a_rail_is_refused(tmp_path):
     assert problems(tmp_path, text) == [
         "10: power: rail: required with a power source (the board's total rail)"
     ]
+
+
+SOURCES = """\
+power:
+  source: ina3221
+  rail: VDD_IN
+  interval_ms: 20
+  also:
+    - {source: tegrastats, rail: VDD_IN}
+    - {source: nvml}
+    - {source: rapl, interval_ms: 50}
+    - {source: command, command: [meter, --hz, "50"], where: host}
+  sensor: {offset_ma: 4, gain: 0.0025, bus_mv: 19184}
+"""
+
+
+def test_sources_beside_the_first_keep_their_order_and_have_rails(tmp_path):
+    power = load_device(written(tmp_path, GOOD + SOURCES)).power
+
+    assert power.first.to_agent() == {"source": "ina3221", "rail": "VDD_IN"}
+    assert [(one.source, one.rail, one.where) for one in power.also] == [
+        ("tegrastats", "VDD_IN", "board"),
+        ("nvml", "gpu", "board"),
+        ("rapl", "package-0", "board"),
+        ("command", "meter", "host"),
+    ]
+    assert power.also[2].to_agent()["interval_ms"] == 50
+    assert power.also[3].to_agent()["command"] == ["meter", "--hz", "50"]
+    assert power.on_host
+    assert (power.sensor.offset_ma, power.sensor.bus_mv, power.sensor.tau_s) == (4, 19184, None)
+
+
+def test_a_meter_s_program_may_be_the_first_source(tmp_path):
+    text = GOOD + "power:\n  source: command\n  command: [joules]\n"
+
+    power = load_device(written(tmp_path, text)).power
+
+    assert power.first.to_agent() == {"source": "command", "rail": "meter", "command": ["joules"]}
+    assert not power.on_host
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["source: command"], "10: power: command: required with source command"),
+        (["source: command", "command: []"], "12: power.command: "),
+        (["source: command", "command: meter -x"], "12: power.command: expected a list"),
+        (["source: command", "command: [meter, 7]"], "12: power.command[1]: expected text, got 7"),
+        (["source: nvml", "command: [a]"], "10: power: command: belongs to source command, not"),
+        (["source: rapl", "where: host"], "10: power: where: rapl is read on the board"),
+        (["source: nvml", "where: there"], "12: power.where: "),
+        (["source: ina3221"], "10: power: rail: required with a power source"),
+        (["source: nvml", "also: [{source: usb}]"], "12: power.also[0].source: "),
+        (["source: nvml", "also: [{source: command}]"], "12: power.also[0]: command: required"),
+        (["source: nvml", "also: [{source: rapl, of: 7}]"], "12: power.also[0].of: unknown field"),
+        (["source: none", "also: [{source: rapl}]"], "10: power: also: name the first power"),
+        (["source: nvml", "interval_ms: 5"], "12: power.interval_ms: expected greater than"),
+        (["source: nvml", "sensor: {gain: -1}"], "12: power.sensor.gain: expected greater than"),
+        (["source: nvml", "sensor: {gian: 1}"], "12: power.sensor.gian: unknown field; did you"),
+    ],
+)
+def test_a_power_source_that_makes_no_sense_is_refused(lines, expected, tmp_path):
+    text = GOOD + "power:\n" + "".join(f"  {line}\n" for line in lines)
+
+    found = problems(tmp_path, text)
+
+    assert len(found) == 1
+    assert found[0].startswith(expected)
+
+
+def test_no_meter_here_can_follow_an_emulated_board(tmp_path):
+    text = """\
+schema: hil/device@1
+name: virtual
+driver: emulated
+board: jetson-tx2
+power: {source: command, command: [meter], where: host}
+"""
+
+    assert "no host meter follows it" in problems(tmp_path, text)[0]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from hil.device.bundle import agent_bundle
 from hil.device.config import DeviceConfig, LocalDevice, SshDevice, find_device
 from hil.device.opening import Lease, WallClock, device_link, giving_back, open_session
 from hil.device.session import EngineSpec, Session
+from hil.device.wire import PROTOCOL
 from tests.device.conftest import SshServer, wait_until
 
 pytestmark = pytest.mark.board
@@ -160,7 +161,7 @@ def test_a_damaged_agent_on_the_board_is_replaced(over_ssh, ssh_server):
     installed.write_bytes(agent_bundle().data[:-1] + b"!")
 
     with device_link(over_ssh) as link:
-        assert link.hello["protocol"] == 1
+        assert link.hello["protocol"] == PROTOCOL
 
     assert installed.read_bytes() == agent_bundle().data
 
@@ -316,7 +317,7 @@ def interrupt_a_long_run(device: DeviceConfig) -> None:
                 "engine": info.engine_sha256,
                 "runtime": "onnxruntime",
                 "plan": RunPlan(0.0, 60.0, 60.0, blocks=1).to_json(),
-                "power": "none",
+                "power": [],
                 "inputs": {},
             }
             link.client.request("engine_run", params, on_event=interrupt)

@@ -1,0 +1,77 @@
+"""NVIDIA's own benchmark on an engine, as a second opinion on latency; power is not read.
+
+Its times of each query go home as the file it wrote. `--noDataTransfers`: nothing is copied, so a
+latency is the computation alone, between two CUDA events. `--useSpinWait`: the host spins on the
+event instead of sleeping on it, so no wake-up is in the figure. One stream, queries in order.
+"""
+
+import os
+import re
+
+from . import blobs, checks, plans
+from .errors import AgentError
+
+_VERSION = re.compile(r"TensorRT v(\d+)")
+_GRACE_S = 600.0  # loading a large engine
+_HELP_S = 60.0
+
+
+def run(board, store, job):
+    """Times the engine of a request; returns {"times": blob, "argv", "version", "warmup_ms"}.
+
+    Raises:
+        AgentError: `no_runtime` where the board has no trtexec; `worker_died` where it fails.
+    """
+    program = board.trtexec()
+    if program is None:
+        raise AgentError("no_runtime", "this board has no trtexec", fix="sudo apt install tensorrt")
+    plans.only_tensorrt(job.params)
+    engine = store.require(checks.sha256(job.params.get("engine"), "engine"), "engine")
+    warmup_ms = checks.integer(job.params, "warmup_ms", 0, 60000, 200)
+    duration_s = checks.integer(job.params, "duration_s", 1, 600, 3)
+    target = store.fresh()
+    argv = [program] + flags(_help(board, program), engine, target, warmup_ms, duration_s)
+    try:
+        done = board.run(argv, _GRACE_S + 3.0 * duration_s)
+        if done.status != 0 or not _filled(target):
+            raise _failure(done)
+        times = store.adopt(target)
+    finally:
+        blobs.remove(target)
+    found = _VERSION.search(done.output)
+    version = None if found is None else found.group(1)
+    return {"times": times, "argv": argv, "version": version, "warmup_ms": warmup_ms}
+
+
+def flags(help_text, engine, times, warmup_ms, duration_s):
+    """The arguments in the words of this release: 10 calls the streams differently from 8."""
+    streams = "--infStreams=1" if "--infStreams" in help_text else "--streams=1"
+    return [
+        "--loadEngine=" + engine,
+        "--warmUp=%d" % warmup_ms,
+        "--duration=%d" % duration_s,
+        "--iterations=10",
+        streams,
+        "--useSpinWait",
+        "--noDataTransfers",
+        "--exportTimes=" + times,
+    ]
+
+
+def _help(board, program):
+    done = board.run([program, "--help"], _HELP_S)
+    return done.output + done.errors
+
+
+def _filled(path):
+    return os.path.exists(path) and os.path.getsize(path) > 0
+
+
+def _failure(done):
+    ended = "took too long" if done.status is None else "ended with status %d" % done.status
+    return AgentError(
+        "worker_died",
+        "trtexec %s" % ended,
+        done.tail() or None,
+        "the engine may need plugins that trtexec does not load; its own figures are not needed",
+    )
