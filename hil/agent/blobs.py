@@ -23,6 +23,7 @@ class Store:
 
     def __init__(self, folder):
         self.folder = folder
+        self.used = set()  # blobs that this session touched: they are never trimmed
 
     def prepare(self):
         """Creates the folders, readable by their owner alone."""
@@ -56,7 +57,24 @@ class Store:
                 "%s %s is not on the board" % (what, sha256[:12]),
                 "send it (or build the engine) again",
             )
-        return self.blob_path(sha256)
+        path = self.blob_path(sha256)
+        os.utime(path)  # the time of last use
+        self.used.add(sha256)
+        return path
+
+    def clean(self):
+        """Removes all blobs, engines and timing caches; returns (files, bytes) removed.
+
+        What waits to be given back to the board (`restore.json`) and the logs stay.
+        """
+        files = size = 0
+        for folder in ("incoming", "blobs", "engines", "timing"):
+            for name in sorted(os.listdir(self.path(folder))):
+                path = self.path(folder, name)
+                size += os.lstat(path).st_size
+                os.unlink(path)
+                files += 1
+        return files, size
 
     def fresh(self):
         """Path for a file that is being made; commit it with `adopt` or remove it."""
@@ -86,13 +104,16 @@ class Store:
                 "send it again; check the link and the board's disk",
             )
         os.chmod(source, 0o600)
+        os.utime(source)
         os.rename(source, target)
+        self.used.add(sha256)
 
     def adopt(self, path):
         """Takes in a file made on the board; returns its sha256."""
         found = _digest(path)
         os.chmod(path, 0o600)
         os.rename(path, self.blob_path(found))
+        self.used.add(found)
         return found
 
     def read_json(self, *parts):

@@ -8,11 +8,12 @@ import platform
 import shutil
 import sys
 
-from . import checks, wire
+from . import cache, checks, wire
+from .clock import now_ns
 from .errors import AgentError
 
 _NEED_LEASE = ("board_pin", "board_restore", "engine_build", "engine_run", "engine_infer")
-_NEED_LEASE += ("engine_layers",)
+_NEED_LEASE += ("engine_layers", "engine_trtexec", "step_response", "store_clean", "cache_clean")
 
 
 class Methods:
@@ -33,12 +34,17 @@ class Methods:
             "lease_status": lambda _: lease.status(),
             "blob_stat": self._blob_stat,
             "blob_commit": self._blob_commit,
+            "store_clean": self._store_clean,
+            "cache_clean": self._cache_clean,
             "board_pin": self._board_pin,
             "board_restore": lambda _: {"restored": clocks.restore()},
             "engine_build": runner.build,
             "engine_run": runner.run,
             "engine_infer": runner.infer,
             "engine_layers": runner.layers,
+            "engine_trtexec": runner.trtexec,
+            "step_response": runner.step_response,
+            "clock": lambda _: {"t_ns": now_ns()},
         }
 
     def call(self, job):
@@ -142,12 +148,24 @@ class Methods:
         return {}
 
     def _blob_stat(self, job):
-        return {"bytes": self._store.size(checks.sha256(job.params.get("sha256")))}
+        sha256 = checks.sha256(job.params.get("sha256"))
+        size = self._store.size(sha256)
+        if size is not None:
+            self._store.require(sha256, "it")  # the host counts on it: it stays
+        return {"bytes": size}
 
     def _blob_commit(self, job):
         sha256 = checks.sha256(job.params.get("sha256"))
         self._store.commit(checks.file_name(job.params.get("name")), sha256)
         return {}
+
+    def _store_clean(self, _):
+        files, size = self._store.clean()
+        return {"files": files, "bytes": size}
+
+    def _cache_clean(self, job):
+        keep = checks.integer(job.params, "keep_bytes", 0, 1 << 60, cache.LIMIT_BYTES)
+        return cache.Cache(self._store).trim(keep, unused=True)
 
     def _board_pin(self, job):
         mode = job.params.get("nvpmodel")

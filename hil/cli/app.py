@@ -15,9 +15,25 @@ from typing import NoReturn
 
 import typer
 
-from hil.cli import bench, device, doctor, emulate, export, generate, profile, report, synthesize
+from hil.cli import (
+    bench,
+    check,
+    compare,
+    device,
+    doctor,
+    emulate,
+    export,
+    generate,
+    profile,
+    report,
+    rescore,
+    synthesize,
+)
 from hil.cli.terminal import print_error, say
 from hil.core.errors import ExitCode, HilError, InterruptedRunError
+
+_signals: list[int] = []
+"""Signals that asked this program to end."""
 
 app = typer.Typer(
     name="hil",
@@ -30,7 +46,18 @@ app = typer.Typer(
     "configuration, 3 board, 4 lease timeout, 5 measurement invalid or inconclusive, 6 export "
     "or engine build, 7 parity, 8 this host, 70 internal error, 130 interrupted.",
 )
-for _verb in (synthesize, profile, doctor, emulate, export, report, generate):
+for _verb in (
+    synthesize,
+    profile,
+    compare,
+    check,
+    rescore,
+    doctor,
+    emulate,
+    export,
+    report,
+    generate,
+):
     _verb.register(app)
 app.add_typer(device.app, name="device")
 app.add_typer(bench.app, name="bench")
@@ -45,6 +72,12 @@ def main() -> NoReturn:
     except HilError as error:
         print_error(error)
         sys.exit(error.exit_code)
+    except SystemExit as ended:
+        # Code 1 is typer's for a question nobody answered and for an end of file on the way out
+        # of an interrupted run; ours means a broken limit, and never comes this way.
+        if ended.code != ExitCode.LIMIT_VIOLATED:
+            raise
+        sys.exit(ExitCode.INTERRUPTED if _signals else ExitCode.USAGE)
     except BrokenPipeError:
         sys.exit(ExitCode.GOOD)
     except Exception as error:  # noqa: BLE001 - the last door: a person must never see a traceback
@@ -53,6 +86,7 @@ def main() -> NoReturn:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    _signals.append(number)
     # A second Ctrl-C must end the program at once, even inside clean-up.
     signal.signal(number, signal.SIG_DFL)
     raise InterruptedRunError(f"interrupted by {signal.Signals(number).name}")

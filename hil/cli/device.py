@@ -1,4 +1,4 @@
-"""`hil device`: boards made known."""
+"""`hil device`: boards made known, calibrated, freed and cleaned."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from typing import Annotated
 
 import typer
 
+from hil.cli import calibrate
+from hil.cli.options import (
+    DeviceOption,
+    HostOption,
+    WaitOption,
+    announce_wait,
+    load_device,
+    owner,
+    seconds,
+)
 from hil.cli.terminal import out, say
 from hil.core.errors import ConfigError
 
-app = typer.Typer(help="Add a board, list the device files there are.", no_args_is_help=True)
+app = typer.Typer(help="Add, list and calibrate boards; free and clean them.", no_args_is_help=True)
+calibrate.register(app)
 
 
 @app.command("add")
@@ -55,6 +66,13 @@ def _confirm(question: str) -> bool:
     return typer.confirm(question, err=True)
 
 
+def _agreed(question: str) -> bool:
+    try:
+        return _confirm(question)
+    except typer.Abort as error:
+        raise ConfigError("there is nobody to ask", fix="add --yes to do it unasked") from error
+
+
 @app.command("list")
 def list_devices() -> None:
     """List the device files that `--device` knows by name."""
@@ -62,3 +80,54 @@ def list_devices() -> None:
 
     for name in available("devices", cwd=Path.cwd()):
         out.print(name, highlight=False)
+
+
+@app.command("unlock")
+def unlock(
+    device: DeviceOption,
+    reason: Annotated[str, typer.Option(help="Why; whoever held the board can read it there.")],
+    host: HostOption = None,
+) -> None:
+    """Take a board's lease away from whoever holds it, and free it."""
+    from hil.device.upkeep import unlock as take_and_free
+
+    config = load_device(device, host)
+    if not reason.strip():
+        raise ConfigError("no reason given", fix='add --reason "the build server lost power"')
+    holder = take_and_free(config, owner("device unlock"), reason)
+    if holder is None:
+        say(f"{config.name} is free; nothing to do")
+    else:
+        say(f"{config.name} was held by {holder}; it is free now, power mode and clocks as found")
+
+
+@app.command("clean")
+def clean(
+    device: DeviceOption,
+    keep_mib: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Remove only what no build names, then the longest unused until so much is left.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    host: HostOption = None,
+    wait: WaitOption = "0s",
+) -> None:
+    """Remove networks, engines and timing caches that hil left on a board."""
+    from hil.device.upkeep import clean as remove_files
+
+    config = load_device(device, host)
+    sure = yes or keep_mib is not None
+    if not sure and not _agreed(f"Remove all networks and engines of hil on {config.name}?"):
+        say("nothing removed")
+        return
+    files, size = remove_files(
+        config,
+        owner("device clean"),
+        wait_s=seconds(wait),
+        on_wait=announce_wait,
+        keep_bytes=None if keep_mib is None else keep_mib << 20,
+    )
+    say(f"removed {files} files, {size / 2**20:.1f} MiB, from {config.name}")

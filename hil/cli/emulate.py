@@ -26,10 +26,21 @@ def emulate(
     authorized_key: Annotated[
         Path | None, typer.Option(help="Public key that may log in (default: a fresh pair).")
     ] = None,
+    sensor_mode: Annotated[
+        str | None, typer.Option(help="Power monitors: continuous (they average) or triggered.")
+    ] = None,
+    release: Annotated[str, typer.Option(help="Release of L4T: r32, or r28 by its names.")] = "r32",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="What goes wrong, NAME or NAME:setting=value,...; may be repeated."),
+    ] = None,
 ) -> None:
     """Serve an emulated board on loopback."""
     command = [sys.executable, "-m", "hil.emulator.serve", "--json", "--board", board]
     command += ["--port", str(port), "--seed", str(seed)]
+    command += ["--release", release]
+    command += [] if sensor_mode is None else ["--sensor-mode", sensor_mode]
+    command += [word for each in fault or () for word in ("--fault", each)]
     if authorized_key is not None:
         command += ["--authorized-key", str(authorized_key)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:

@@ -1,4 +1,4 @@
-"""`hil export`: the networks of a run, as files to take away."""
+"""`hil export`: networks as files to take away: those of a run, or one as ONNX and as an engine."""
 
 from __future__ import annotations
 
@@ -8,22 +8,69 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.report import RunArgument, read_result
+from hil.cli.options import PrecisionOption, ShapeOption
+from hil.cli.report import read_result
 from hil.cli.terminal import say
+from hil.core.errors import ConfigError
+
+WhatArgument = Annotated[
+    str,
+    typer.Argument(help="A run's folder; or a network: an ONNX file, or module:function."),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder to write a run's networks into.")
+]
+OnnxOption = Annotated[Path | None, typer.Option(help="Write the network to this ONNX file.")]
+EngineOption = Annotated[
+    Path | None,
+    typer.Option("--tensorrt", help="Build an engine for this machine's own GPU into this file."),
+]
+OpsetOption = Annotated[int, typer.Option(min=9, help="Opset of an ONNX file made from torch.")]
+OpenOption = Annotated[
+    bool, typer.Option("--open-batch", help="Leave the batch open (from torch).")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("export", help="Copy a run's networks, certificates and generator to a folder.")(
+    app.command("export", help="Write a run's networks, or one network as ONNX and as an engine.")(
         export
     )
 
 
 def export(
-    run: RunArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
+    what: WhatArgument,
+    output: OutputOption = None,
+    onnx: OnnxOption = None,
+    tensorrt: EngineOption = None,
+    precision: PrecisionOption = None,
+    shape: ShapeOption = None,
+    opset: OpsetOption = 13,
+    open_batch: OpenOption = False,
 ) -> None:
-    """Copy a run's networks, certificates and generator to a folder."""
+    """Write a run's networks, or one network as ONNX and as an engine."""
+    if onnx is None and tensorrt is None:
+        if output is None:
+            raise ConfigError(
+                "nothing says what to write",
+                fix="give --output DIR for a run, --onnx FILE or --tensorrt FILE for a network",
+            )
+        _export_run(Path(what), output)
+        return
+    if output is not None:
+        raise ConfigError(
+            "--output is for the networks of a run",
+            fix="leave it out, or give it alone with a run's folder",
+        )
+    from hil.cli.export_model import Wanted, export_model
+
+    for place in export_model(
+        Wanted(what, onnx, tensorrt, precision, tuple(shape or ()), opset, open_batch)
+    ):
+        say(f"wrote {place}")
+
+
+def _export_run(run: Path, output: Path) -> None:
     from hil.cli.artifacts import write_networks, write_report
     from hil.synth.store import RunStore
 

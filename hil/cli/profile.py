@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from hil.cli.network import check_precision
 from hil.cli.options import (
+    BatchOption,
     DeviceOption,
     HostOption,
     JsonOption,
+    KeepOption,
+    LatencyOnlyOption,
+    LimitOption,
+    MaxTimeOption,
+    PrecisionOption,
+    ShapeOption,
     WaitOption,
-    announce_wait,
+    fraction,
     load_device,
-    owner,
+    read_limits,
     seconds,
 )
-from hil.cli.profile_view import result_json, show
-from hil.cli.terminal import print_json
-from hil.core.errors import ConfigError, ExportError, HostError, MeasurementError
+from hil.cli.profile_run import Asked, ProfileRun, conclude
+from hil.cli.profile_work import Wishes
 
-if TYPE_CHECKING:
-    from hil.core.evidence import Evidence
-    from hil.device.config import DeviceConfig
-
-IDLE_S = 10.0
-"""Idle recorded before and after: long enough for the system's bursts, one in about 20 s."""
-
-_SHAPE = re.compile(r"(?P<name>.+)=(?P<sizes>\d+(?:x\d+)*)")
+ModelArgument = Annotated[Path, typer.Argument(help="The network, an ONNX file.")]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(help="Measure until the energy's 95 % interval is this tight (default: 1%)."),
+]
+BlocksOption = Annotated[
+    int | None, typer.Option(min=3, help="Measure exactly so many windows instead.")
+]
+WindowOption = Annotated[
+    str | None,
+    typer.Option(help="Length of a window, in the board's time (2.5s; 5s with --blocks)."),
+]
+RateOption = Annotated[
+    float | None, typer.Option(min=0.01, help="Start so many inferences a second, paced.")
+]
+BuildsOption = Annotated[int, typer.Option(min=1, help="Engines built anew and measured.")]
+SweepOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Operating points: nvpmodel=0,2,3; also rate=15,30, precision=fp16,fp32."),
+]
+ReferenceOption = Annotated[
+    Path | None, typer.Option(help="A network measured in between; its drift is divided out.")
+]
+ExplainOption = Annotated[
+    bool, typer.Option("--explain-energy", help="Show where the energy's error comes from.")
+]
+LayersOption = Annotated[bool, typer.Option("--layers", help="Also the time of each layer.")]
+TrtexecOption = Annotated[
+    bool, typer.Option("--trtexec", help="Set the board's trtexec beside our latency.")
+]
+EvidenceOption = Annotated[
+    Path | None, typer.Option(help="Also write the raw evidence to this file.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -44,150 +71,50 @@ def register(app: typer.Typer) -> None:
 
 
 def profile(
-    model: Annotated[Path, typer.Argument(help="The network, an ONNX file.")],
+    model: ModelArgument,
     device: DeviceOption,
-    precision: Annotated[
-        str | None, typer.Option(help="fp16 or fp32 (default: the device's).")
-    ] = None,
-    shape: Annotated[
-        list[str] | None, typer.Option(help="Shape of a dynamic input: NAME=1x3x224x224.")
-    ] = None,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Also show the time of each layer.")
-    ] = False,
-    latency_only: Annotated[
-        bool, typer.Option("--latency-only", help="Measure no energy (no power source needed).")
-    ] = False,
-    evidence: Annotated[
-        Path | None, typer.Option(help="Keep the raw evidence in this file.")
-    ] = None,
-    blocks: Annotated[int, typer.Option(min=3, help="Windows measured.")] = 5,
-    window: Annotated[str, typer.Option(help="Length of a window, in the board's time.")] = "10s",
+    precision: PrecisionOption = None,
+    shape: ShapeOption = None,
+    batch: BatchOption = None,
+    target_ci: TargetOption = None,
+    limit: LimitOption = None,
+    max_time: MaxTimeOption = "600s",
+    blocks: BlocksOption = None,
+    window: WindowOption = None,
+    rate: RateOption = None,
+    builds: BuildsOption = 1,
+    sweep: SweepOption = None,
+    reference: ReferenceOption = None,
+    explain_energy: ExplainOption = False,
+    layers: LayersOption = False,
+    trtexec: TrtexecOption = False,
+    latency_only: LatencyOnlyOption = False,
+    evidence: EvidenceOption = None,
+    keep: KeepOption = True,
     host: HostOption = None,
     wait: WaitOption = "0s",
     as_json: JsonOption = False,
 ) -> None:
     """Measure one network on one board."""
+    limits = read_limits(limit or ())
+    check_precision(precision)
+    asked = Asked(
+        model, tuple(shape or ()), batch, builds, tuple(sweep or ()), reference, evidence,
+        latency_only=latency_only, explain=explain_energy, keep=keep, as_json=as_json,
+    )  # fmt: skip
+    given = target_ci or ("1%" if not limits and blocks is None else None)
+    wishes = Wishes(
+        precision=precision,
+        blocks=blocks,
+        target=None if given is None else fraction(given, "--target-ci"),
+        limits=limits,
+        max_time_s=seconds(max_time),
+        window_s=seconds(window or ("2.5s" if blocks is None else "5s")),
+        rate_hz=rate,
+        layers=layers,
+        trtexec=trtexec,
+    )
+    asked.check(wishes)
     config = load_device(device, host)
-    _check_wishes(config, precision, latency_only=latency_only)
-    given = _shapes(shape or [])
-    data = _checked(model, config, given)
-    wishes = _Wishes(
-        precision or config.runtime.precision,
-        given,
-        "none" if latency_only else config.power.source,
-        blocks,
-        seconds(window),
-        layers,
-        seconds(wait),
-    )
-    result, raw = _profiled(model, config, data, wishes)
-    if evidence is not None:
-        _keep(evidence, raw)
-    if as_json:
-        print_json(result)
-    else:
-        show(result)
-    if result["validity"] == "invalid":
-        reasons = "; ".join(result["reasons"])
-        raise MeasurementError("the measurement is invalid", why=reasons, fix="run `hil doctor`")
-
-
-@dataclass(frozen=True)
-class _Wishes:
-    """What the person asked for, with the device's defaults filled in."""
-
-    precision: str
-    shapes: Mapping[str, tuple[int, ...]]
-    power: str
-    blocks: int
-    window_s: float
-    layers: bool
-    wait_s: float
-
-
-def _profiled(
-    model: Path, config: DeviceConfig, data: bytes, wishes: _Wishes
-) -> tuple[dict[str, Any], Evidence]:
-    from hil.core.evidence import RunPlan
-    from hil.device.opening import open_session
-    from hil.device.session import EngineSpec
-    from hil.measure.run import measure
-
-    runtime, power = config.runtime, config.power
-    plan = RunPlan(
-        IDLE_S, window_s=wishes.window_s, blocks=wishes.blocks, interval_ms=power.interval_ms
-    )
-    with open_session(
-        config, owner=owner("profile"), wait_s=wishes.wait_s, on_wait=announce_wait
-    ) as session:
-        sha256 = session.put_blob(data)
-        info = session.build(
-            EngineSpec(sha256, wishes.precision, runtime.name, runtime.workspace_mib, wishes.shapes)
-        )
-        measurement, raw = measure(session, info, plan, power=wishes.power, rail=power.rail)
-        times = session.layers(info) if wishes.layers else None
-    return result_json(model, session, info, measurement, times), raw
-
-
-def _check_wishes(config: DeviceConfig, precision: str | None, *, latency_only: bool) -> None:
-    if precision not in (None, "fp16", "fp32"):
-        raise ConfigError(f"there is no precision {precision!r}", fix="choose fp16 or fp32")
-    if not latency_only and config.power.source == "none":
-        raise MeasurementError(
-            f"{config.name} has no power source, so there are no joules",
-            why="its device file says power: {source: none}",
-            fix="name a power source there, or ask for latency alone with --latency-only",
-        )
-
-
-def _keep(path: Path, raw: Evidence) -> None:
-    text = json.dumps(raw.to_json()).encode()
-    try:
-        path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
-    except OSError as error:
-        raise HostError(f"cannot write the evidence to {path}", why=str(error)) from error
-
-
-def _checked(model: Path, config: DeviceConfig, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
-    """Read the network and refuse, before the board is touched, what its TensorRT would refuse."""
-    from hil.net.onnxcheck import findings, inspect, read_model
-
-    data = read_model(model)
-    info = inspect(data)
-    unknown = sorted(set(shapes) - {spec.name for spec in info.inputs})
-    if unknown:
-        raise ConfigError(
-            f"{model} has no input {unknown[0]!r}",
-            why=f"its inputs are {', '.join(spec.name for spec in info.inputs)}",
-        )
-    for spec in info.dynamic_inputs:
-        if spec.name not in shapes:
-            sizes = "x".join(str(s) if s is not None else "?" for s in spec.shape or ())
-            raise ConfigError(
-                f"the shape of input {spec.name!r} is open ({sizes or 'unknown'})",
-                fix=f"give it: --shape {spec.name}=1x3x224x224 (with the right sizes)",
-            )
-    if config.runtime.name == "tensorrt" and config.runtime.opset <= 13:
-        # A board of TensorRT 8.2: its own operator table tells beforehand.
-        fatal = [f for f in findings(data) if f.fatal and f.op]
-        fatal += [f for f in findings(data) if f.fatal and not f.op and not f.node]
-        if fatal:
-            first = fatal[0]
-            more = f" (and {len(fatal) - 1} more)" if len(fatal) > 1 else ""
-            raise ExportError(
-                f"TensorRT 8.2 on {config.name} takes no such network: {first.rule}{more}",
-                why=f"node {first.node or '(the model)'} {first.op}".strip(),
-                fix=first.remedy,
-            )
-    return data
-
-
-def _shapes(given: list[str]) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for text in given:
-        match = _SHAPE.fullmatch(text)
-        if match is None:
-            raise ConfigError(f"{text!r} is no shape", fix="write it as NAME=1x3x224x224")
-        shapes[match["name"]] = tuple(int(size) for size in match["sizes"].split("x"))
-    return shapes
+    result = ProfileRun(device, config, wishes, asked, seconds(wait)).go()
+    conclude(result, target_asked=target_ci is not None)

@@ -218,6 +218,8 @@ def _show(result: Mapping[str, Any], folder: Path) -> None:
 
 def closing_lines(result: Mapping[str, Any]) -> list[str]:
     """What the table means, in sentences."""
+    from hil.report.plausible import headline, over_boards
+
     cost, generator = result["cost"], result["generator"]
     lines = [
         f"{cost['measurements']} networks measured, {cost['trainings']} trained; the board refused "
@@ -229,19 +231,34 @@ def closing_lines(result: Mapping[str, Any]) -> list[str]:
     if result["certified"] and result["baselines"]:
         best, uniform = result["certified"][0], result["baselines"][0]
         share = best["inferences_per_joule"] / uniform["inferences_per_joule"]
-        lines.insert(0, f"{share:.2f}x the inferences per joule of uniform width scaling")
+        words = f"{share:.2f}x the inferences per joule of uniform width scaling"
+        sure = over_boards(result, best, "predicted_ratio_to_baseline")
+        lines.insert(0, f"EMULATED: {words} ({sure})" if sure else words)
     elif result["certified"]:
         lines.insert(
             0,
             "no uniform width scaling that was tried keeps the accuracy demanded, so at equal "
             "accuracy the ratio against it is the one against the prototype",
         )
-    return lines
+    refused = [
+        f"{entry['name']} {receipt['text']}"
+        for entry in result["not_certified"]
+        for receipt in entry.get("receipts", ())
+    ]
+    first = headline(result)
+    return [*([first] if first else []), *refused, *lines]
 
 
 def _nearest(result: Mapping[str, Any]) -> str:
     nearest = result["least_violating"]
     if nearest is None:
+        refused = [
+            f"{e['name']} {r['text']}"
+            for e in result["not_certified"]
+            for r in e.get("receipts", ())
+        ]
+        if refused:
+            return "; ".join(refused)
         return "none of the finalists could be confirmed; see the table"
     parts = [
         f"{r['metric']} {r['value']:.4g} against {r['limit']:.4g}"

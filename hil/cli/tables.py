@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hil.report.figures import NETWORK_COLUMNS, figure_text
+from hil.report.plausible import rows, titles
 
 
 def networks_table(result: Mapping[str, Any]) -> Table:
@@ -32,6 +33,11 @@ def networks_table(result: Mapping[str, Any]) -> Table:
             text, interval = figure_text(network, column)
             cells.append(f"{text}\n[dim]{escape(interval)}[/]" if interval else text)
         table.add_row(column.title, *cells)
+    if named := titles(result):
+        shown = [rows(network) for network in networks]
+        for number, title in enumerate(named):
+            texts = [row[number] for row in shown]
+            table.add_row(title, *(f"{t}\n[dim]{escape(i)}[/]" if i else t for t, i in texts))
     table.add_row("verdict", *(_verdict(network) for network in networks))
     table.add_row(
         "provenance",

@@ -1,0 +1,178 @@
+"""The network a person brings: read, checked against the board's runtime, shapes filled in.
+
+What the board's TensorRT would refuse is refused here, before the board is touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.core.errors import ConfigError, ExportError
+
+if TYPE_CHECKING:
+    from hil.device.config import DeviceConfig
+    from hil.device.session import EngineInfo, EngineSpec, Session
+
+_SHAPE = re.compile(r"(?P<name>.+)=(?P<sizes>\d+(?:x\d+)*)")
+PRECISIONS = ("fp16", "fp32")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is ready to be built.
+
+    Attributes:
+        name: how it is shown: the path as given.
+        data: the ONNX file.
+        shapes: of inputs that are open in the file.
+    """
+
+    name: str
+    data: bytes
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def read_network(
+    model: Path, config: DeviceConfig, shapes: Sequence[str] = (), batch: int | None = None
+) -> Network:
+    """Read a network and refuse what the device's runtime would not take.
+
+    Raises:
+        ConfigError: no ONNX file, or its open shapes are not all given.
+        ExportError: an operator or an opset that the board's TensorRT lacks.
+    """
+    from hil.net.onnxcheck import inspect, read_model
+
+    data = read_model(model)
+    given = parse_shapes(shapes)
+    info = inspect(data)
+    unknown = sorted(set(given) - {spec.name for spec in info.inputs})
+    if unknown:
+        raise ConfigError(
+            f"{model} has no input {unknown[0]!r}",
+            why=f"its inputs are {', '.join(spec.name for spec in info.inputs)}",
+        )
+    for spec in info.dynamic_inputs:
+        sizes = tuple(spec.shape or ())
+        rest = [size for size in sizes[1:] if isinstance(size, int)]
+        if batch is not None and spec.name not in given and len(rest) + 1 == len(sizes):
+            given[spec.name] = (batch, *rest)
+        if spec.name not in given:
+            shown = "x".join(str(s) if s is not None else "?" for s in sizes)
+            raise ConfigError(
+                f"the shape of input {spec.name!r} is open ({shown or 'unknown'})",
+                fix=f"give it: --shape {spec.name}=1x3x224x224 (with the right sizes)",
+            )
+    fixed = [s for s in info.inputs if s.name not in given and s.shape and s.shape[0] != batch]
+    if batch is not None and fixed:
+        raise ConfigError(
+            f"input {fixed[0].name!r} has a fixed batch of {(fixed[0].shape or (None,))[0]}",
+            why=f"--batch {batch} asks for another",
+            fix="export the network with an open batch, or leave --batch out",
+        )
+    _refuse_untakeable(data, config)
+    return Network(str(model), data, given)
+
+
+def read_networks(
+    models: Sequence[Path], config: DeviceConfig, shapes: Sequence[str], batch: int | None
+) -> list[Network]:
+    """Read several networks; a shape is for each of them that has such an input.
+
+    Raises:
+        ConfigError: as for one; or none of them has an input that a shape names.
+        ExportError: as for one.
+    """
+    from hil.net.onnxcheck import inspect, read_model
+
+    wanted = parse_shapes(shapes)
+    names = [{spec.name for spec in inspect(read_model(model)).inputs} for model in models]
+    strangers = sorted(set(wanted).difference(*names))
+    if strangers:
+        raise ConfigError(
+            f"no network has an input {strangers[0]!r}",
+            why=f"their inputs are {', '.join(sorted(set().union(*names)))}",
+        )
+    return [
+        read_network(
+            model, config, [text for text in shapes if text.rpartition("=")[0] in mine], batch
+        )
+        for model, mine in zip(models, names, strict=True)
+    ]
+
+
+def parse_shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read shapes such as input=1x3x224x224.
+
+    Raises:
+        ConfigError: one that is none.
+    """
+    shapes = {}
+    for text in given:
+        match = _SHAPE.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"{text!r} is no shape", fix="write it as NAME=1x3x224x224")
+        shapes[match["name"]] = tuple(int(size) for size in match["sizes"].split("x"))
+    return shapes
+
+
+def _refuse_untakeable(data: bytes, config: DeviceConfig) -> None:
+    from hil.net.onnxcheck import findings
+
+    if config.runtime.name != "tensorrt" or config.runtime.opset > 13:
+        return
+    # A board of TensorRT 8.2: its own operator table tells beforehand.
+    found = findings(data)
+    fatal = [f for f in found if f.fatal and f.op]
+    fatal += [f for f in found if f.fatal and not f.op and not f.node]
+    if fatal:
+        first = fatal[0]
+        more = f" (and {len(fatal) - 1} more)" if len(fatal) > 1 else ""
+        raise ExportError(
+            f"TensorRT 8.2 on {config.name} takes no such network: {first.rule}{more}",
+            why=f"node {first.node or '(the model)'} {first.op}".strip(),
+            fix=first.remedy,
+        )
+
+
+def check_precision(precision: str | None) -> None:
+    """Refuse a precision that no runtime has.
+
+    Raises:
+        ConfigError: it is neither fp16 nor fp32.
+    """
+    if precision not in (None, *PRECISIONS):
+        raise ConfigError(f"there is no precision {precision!r}", fix="choose fp16 or fp32")
+
+
+def build(
+    session: Session,
+    network: Network,
+    config: DeviceConfig,
+    precision: str | None,
+    build_index: int = 0,
+) -> EngineInfo:
+    """Ship a network and build its engine (k > 0: anew, in a slot of its own)."""
+    sha256 = session.put_blob(network.data)
+    return session.build(spec_of(sha256, network, config, precision, build_index))
+
+
+def spec_of(
+    sha256: str, network: Network, config: DeviceConfig, precision: str | None, build_index: int
+) -> EngineSpec:
+    """Return what to build, with the device's defaults filled in."""
+    from hil.device.session import EngineSpec
+
+    runtime = config.runtime
+    return EngineSpec(
+        onnx_sha256=sha256,
+        precision=precision or runtime.precision,
+        runtime=runtime.name,
+        workspace_mib=runtime.workspace_mib,
+        shapes=network.shapes,
+        build_index=build_index,
+    )
