@@ -128,6 +128,9 @@ class Timing(Section):
     Attributes:
         efficiency: share of the arithmetic peak, by kernel kind, at FP32.
         efficiency_fp16: the same at FP16, where the peak is `fp16_rate` times higher.
+        depthwise_channel_cycles: what one channel of a depthwise convolution costs an SM beyond
+            its arithmetic.
+        enqueue_weight: submission of one kernel by kind, over that of a kind not named.
     """
 
     tiles: Row[Tile]
@@ -135,9 +138,11 @@ class Timing(Section):
     k_ramp: int
     efficiency: dict[str, float]
     efficiency_fp16: dict[str, float]
+    depthwise_channel_cycles: float
     lane_efficiency: float
     kernel_cycles: float
     enqueue_cycles: float
+    enqueue_weight: dict[str, float]
     enqueue_us: float
     inference_cycles: float
     inference_us: float
@@ -201,9 +206,20 @@ class Rail(StrictModel):
 
 
 class Sensor(Section):
-    """The power monitors. `tau_s` is the lag of the averaging register; 0 is triggered mode."""
+    """The power monitors. `tau_s` is the lag of the averaging register; 0 is triggered mode.
+
+    Attributes:
+        register_us: time of a program to read one register.
+        conversion_us: what a triggered conversion of one chip takes on top, at each reading.
+        offset_uv, gain_error, shunt_error: limits of what one board's channels are off by.
+    """
 
     tau_s: float
+    register_us: float
+    conversion_us: float
+    offset_uv: float
+    gain_error: float
+    shunt_error: float
     rails: Row[Rail]
     total_rail: str
 
@@ -214,6 +230,8 @@ class Noise(Section):
     burst_period_s: float
     burst_seconds: Pair
     burst_w: Pair
+    murmur_period_s: float
+    murmur_sd_w: float
     jitter_sd: float
     jitter_tail_share: float
     jitter_tail_us: float

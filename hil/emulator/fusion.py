@@ -35,21 +35,38 @@ class FusionRules:
     """What a release of the engine builder merges.
 
     Attributes:
-        epilogue_sums: a sum, with another branch or with a constant, runs in the epilogue of the
-            convolution before it.
+        epilogue_sums: a sum with another branch runs in the epilogue of the convolution before
+            it.
+        epilogue_constants: so does a sum with a constant.
+        activation_after_sum: an activation runs in the kernel of the pointwise node before it.
         pointwise_chains: several pointwise nodes make one kernel.
+        fold_constants: what depends on no input is computed when the engine is built.
         reformat: at FP16, inputs and outputs of the network are converted by a kernel each.
     """
 
     epilogue_sums: bool = True
+    epilogue_constants: bool = True
+    activation_after_sum: bool = True
     pointwise_chains: bool = True
+    fold_constants: bool = True
     reformat: bool = True
 
 
 TENSORRT_8_2 = FusionRules()
-TENSORRT_BEFORE_7 = FusionRules(epilogue_sums=False, pointwise_chains=False)
-"""Releases before pointwise fusion: convolution, scale and activation only. The published TX2
-measurements that the model is held to were made with such releases."""
+TENSORRT_3 = FusionRules(
+    epilogue_sums=False,
+    epilogue_constants=False,
+    activation_after_sum=False,
+    pointwise_chains=False,
+)
+"""Convolution, scale and activation only: the release of NVIDIA's published TX2 latencies."""
+TORCH2TRT_CELLS = FusionRules(
+    epilogue_constants=False, pointwise_chains=False, fold_constants=False
+)
+"""What the 15,625 NAS-Bench-201 engines show that were measured on a TX2 (through torch2trt;
+their release of TensorRT is not published): a residual sum joins its convolution, a ReLU joins
+the kernel before it where nothing else reads that kernel's result, equal ReLUs of one tensor are
+not merged, sums are not chained, and constants are computed anew."""
 
 
 @dataclass(eq=False)
@@ -146,7 +163,7 @@ class _Fuser:
         group = self.made_by.get(source)
         if group is None or not group.anchored or not self._only_use(source, node):
             return False
-        sums = SUMS if not self.rules.epilogue_sums else frozenset()
+        sums = SUMS if not self.rules.epilogue_constants else frozenset()
         if group.stage == 0 and node.op in SCALES - sums:
             self._append(group, node, 0)
             return True
@@ -165,7 +182,8 @@ class _Fuser:
             and group.stage == 0
             and self._only_use(name, node)
         ]
-        if len(shapes) != 1 or not takers:
+        constant = any(name in self.graph.computed_constants for name in operands)
+        if len(shapes) != 1 or not takers or (constant and not self.rules.epilogue_constants):
             return False
         _, taken, group = max(takers, key=lambda taker: taker[0])
         group.inputs += [name for name in operands if name != taken]
@@ -179,6 +197,8 @@ class _Fuser:
         self.made_by[group.output] = group
 
     def _pointwise(self, node: Node) -> None:
+        if self._join_pointwise(node):
+            return
         self._start(node)
         if not self.rules.pointwise_chains:
             return
@@ -188,6 +208,19 @@ class _Fuser:
             kept = [name for name in group.inputs if name != other.output]
             group.inputs = list(dict.fromkeys([*other.inputs, *kept]))
             self.groups.remove(other)
+
+    def _join_pointwise(self, node: Node) -> bool:
+        """Puts an activation into the kernel of the pointwise node before it."""
+        if node.op not in EPILOGUE_ACTIVATIONS or not self.rules.activation_after_sum:
+            return False
+        source = self.root(self.graph.variables(node)[0]) if self.graph.variables(node) else ""
+        group = self.made_by.get(source)
+        if group is None or group.anchored or group.nodes[-1].op not in POINTWISE:
+            return False
+        if not self._only_use(source, node):
+            return False
+        self._append(group, node, 2)
+        return True
 
     def _absorbable(self, group: Group) -> Group | None:
         """Finds a pointwise group that only `group` reads."""

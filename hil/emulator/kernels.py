@@ -11,7 +11,15 @@ from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from hil.core.errors import ConfigError
-from hil.emulator.fusion import ANCHORS, POINTWISE, TENSORRT_8_2, FusionRules, Group, fuse
+from hil.emulator.fusion import (
+    ANCHORS,
+    EPILOGUE_ACTIVATIONS,
+    POINTWISE,
+    TENSORRT_8_2,
+    FusionRules,
+    Group,
+    fuse,
+)
 from hil.emulator.onnx_graph import Graph, Node, read_graph
 
 if TYPE_CHECKING:
@@ -25,6 +33,7 @@ Kind = Literal[
     "gemm",
     "pool",
     "pointwise",
+    "elementwise",
     "reduce",
     "resize",
     "copy",
@@ -64,7 +73,8 @@ class Kernel:
         name: as TensorRT names fused layers, e.g. `Conv_0 + Relu_1`.
         nodes: names of the ONNX nodes inside.
         kind: `conv3x3` is dense with stride 1 (Winograd may apply), `conv1x1` is dense; `conv`
-            is every other convolution that is not depthwise.
+            is every other convolution that is not depthwise; `elementwise` joins two tensors
+            (and may end in an activation), `pointwise` is every other run of pointwise nodes.
         macs: multiply-adds of convolutions and matrix products.
         ops: other arithmetic operations.
         bytes_in: activations read, a residual operand included.
@@ -112,7 +122,14 @@ def lower(
     """
     if precision not in ITEM_BYTES:
         raise ConfigError(f"precision {precision} is not one of {', '.join(ITEM_BYTES)}")
-    graph = read_graph(model, shapes)
+    graph = read_graph(model, shapes, fold_constants=rules.fold_constants)
+    return lower_graph(graph, precision, rules)
+
+
+def lower_graph(
+    graph: Graph, precision: str, rules: FusionRules = TENSORRT_8_2
+) -> tuple[Kernel, ...]:
+    """Turns a graph that has been read into the kernels of its engine, in launch order."""
     groups = fuse(graph, rules)
     counter = _Counter(graph, precision, _written_in_place(graph, groups))
     kernels = [kernel for group in groups if (kernel := counter.kernel(group)) is not None]
@@ -136,8 +153,16 @@ class _Counter:
             return self._concatenation(head, group)
         if group.anchored:
             return self._matrix(head, group)
-        kind: Kind = "pointwise" if head.op in POINTWISE else KINDS.get(head.op, "copy")
+        kind: Kind = KINDS.get(head.op, "copy")
+        if head.op in POINTWISE:
+            kind = "elementwise" if self._joins_two(group) else "pointwise"
         return self._simple(group, kind, self._operations(group, kind))
+
+    def _joins_two(self, group: Group) -> bool:
+        """Whether a group is one sum or product of tensors, at most with its activation."""
+        rest = group.nodes[1:]
+        activated = not rest or (len(rest) == 1 and rest[0].op in EPILOGUE_ACTIVATIONS)
+        return activated and len(self.graph.variables(group.nodes[0])) > 1
 
     def reformats_in(self, groups: Sequence[Group]) -> list[Kernel]:
         """Returns the conversions of the network's inputs to FP16."""
@@ -191,7 +216,7 @@ class _Counter:
     def _operations(self, group: Group, kind: Kind) -> int:
         head = group.nodes[0]
         written = self.graph.elements(group.output)
-        if kind == "pointwise":
+        if kind in {"pointwise", "elementwise"}:
             return sum(self.graph.elements(node.outputs[0]) for node in group.nodes)
         if kind == "pool":
             return written * int(prod(head.attributes.get("kernel_shape", [1])))

@@ -36,13 +36,19 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Live nodes in execution order, with the shape of every tensor they touch."""
+    """Live nodes in execution order, with the shape of every tensor they touch.
+
+    Attributes:
+        constants: tensors that are known before the first inference and cost nothing.
+        computed_constants: tensors that depend on no input and are computed all the same.
+    """
 
     nodes: tuple[Node, ...]
     shapes: Mapping[str, Shape]
     constants: frozenset[str]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    computed_constants: frozenset[str] = frozenset()
 
     def elements(self, tensor: str) -> int:
         """Counts the elements of a tensor."""
@@ -66,13 +72,19 @@ class Graph:
         return tuple(name for name in node.inputs if name not in self.constants)
 
 
-def read_graph(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+def read_graph(
+    model: onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    fold_constants: bool = True,
+) -> Graph:
     """Reads a model's live part.
 
     Args:
         model: the network; its weights' values are not looked at.
         shapes: shapes of inputs, where the model leaves them open; an open first dimension is
             taken as a batch of 1.
+        fold_constants: what depends on no input is computed beforehand.
 
     Raises:
         ConfigError: an input's shape is open and not given.
@@ -82,15 +94,61 @@ def read_graph(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | Non
     known = _infer(light)
     while _fold(light, known):
         known = _infer(light)
-    constants = _constants(light.graph, known)
-    outputs = tuple(value.name for value in light.graph.output)
-    return Graph(
-        _live_nodes(light.graph, constants, outputs),
+    return live_part(
+        [_node(index, node) for index, node in enumerate(light.graph.node)],
         known,
-        constants,
+        frozenset(tensor.name for tensor in light.graph.initializer),
         tuple(value.name for value in light.graph.input),
-        outputs,
+        tuple(value.name for value in light.graph.output),
+        fold_constants=fold_constants,
     )
+
+
+def live_part(
+    nodes: Sequence[Node],
+    shapes: Mapping[str, Shape],
+    weights: frozenset[str],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    *,
+    fold_constants: bool = True,
+) -> Graph:
+    """Keeps the nodes whose results reach an output and are not known beforehand."""
+    known = _independent(nodes, shapes, weights)
+    constants = known if fold_constants else weights
+    wanted = set(outputs)
+    live: list[Node] = []
+    for node in reversed(nodes):
+        if wanted.isdisjoint(node.outputs) or constants.issuperset(node.outputs):
+            continue
+        wanted.update(node.inputs)
+        live.append(node)
+    return Graph(tuple(reversed(live)), shapes, constants, inputs, outputs, known - constants)
+
+
+def _node(index: int, node: onnx.NodeProto) -> Node:
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return Node(
+        index,
+        node.name or f"{node.op_type}_{index}",
+        node.op_type,
+        tuple(name for name in node.input if name),
+        tuple(name for name in node.output if name),
+        attributes,
+    )
+
+
+def _independent(
+    nodes: Sequence[Node], shapes: Mapping[str, Shape], weights: frozenset[str]
+) -> frozenset[str]:
+    """Names every tensor that does not depend on the network's inputs' values."""
+    known = set(weights)
+    for node in nodes:
+        shape_only = node.op in {"Shape", "Size"} and all(name in shapes for name in node.inputs)
+        random = node.op.startswith(("Random", "Multinomial", "Bernoulli"))
+        if shape_only or (not random and all(name in known for name in node.inputs)):
+            known.update(node.outputs)
+    return frozenset(known)
 
 
 def _infer(model: onnx.ModelProto) -> dict[str, Shape]:
@@ -220,33 +278,3 @@ def _known_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
             if all(d.HasField("dim_value") for d in tensor.shape.dim):
                 known[value.name] = dims
     return known
-
-
-def _constants(graph: onnx.GraphProto, known: Mapping[str, Shape]) -> frozenset[str]:
-    """Names every tensor that does not depend on the network's inputs' values."""
-    constants = {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
-        used = [name for name in node.input if name]
-        shape_only = node.op_type in {"Shape", "Size"} and all(name in known for name in used)
-        random = node.op_type.startswith(("Random", "Multinomial", "Bernoulli"))
-        if shape_only or (not random and all(name in constants for name in used)):
-            constants.update(name for name in node.output if name)
-    return frozenset(constants)
-
-
-def _live_nodes(
-    graph: onnx.GraphProto, constants: frozenset[str], outputs: Sequence[str]
-) -> tuple[Node, ...]:
-    """Keeps the nodes whose results reach an output and are not known beforehand."""
-    wanted = set(outputs)
-    live: list[Node] = []
-    for index, node in reversed(list(enumerate(graph.node))):
-        made = tuple(name for name in node.output if name)
-        if not wanted.intersection(made) or constants.issuperset(made):
-            continue
-        used = tuple(name for name in node.input if name)
-        wanted.update(used)
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        name = node.name or f"{node.op_type}_{index}"
-        live.append(Node(index, name, node.op_type, used, made, attributes))
-    return tuple(reversed(live))

@@ -7,22 +7,25 @@ as a generator. Model of time, per kernel:
     arithmetic:  blocks of threads in whole waves over the SMs (so cost climbs in steps with
                  channels and positions), best block size chosen as the engine builder would
     traffic:     DRAM bytes at the achievable bandwidth, or all bytes at the L2's
-    on the host: a submission cost by CPU clock; the GPU waits for it where networks are small
+                 depthwise: channels in whole waves over the SMs, a fixed cost for each
+    on the host: a submission cost by CPU clock and kind of kernel; the GPU waits for it where
+                 networks are small
+
+`Execution` is of one network; `hil.emulator.batch` runs many with the same functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
 
 from hil.emulator.board import Board, Build, Clocks, Noise
 from hil.emulator.kernels import MATRIX_KINDS, Kernel
 from hil.emulator.power import Activity, idle_power_w, rail_power_w
-
-if TYPE_CHECKING:
-    import numpy as np
 
 __all__ = ["Execution", "build_seconds", "execution", "idle_power_w", "jitter", "tactic_factors"]
 
@@ -69,10 +72,15 @@ def execution(
         kernel_seconds(board, kernel, clocks) * factor
         for kernel, factor in zip(kernels, scale, strict=True)
     ]
-    duration, submitting = _pipeline(board, times, clocks)
-    activity = _activity(board, kernels, times, duration, submitting)
+    submits = [submit_seconds(board, kernel.kind, clocks) for kernel in kernels]
+    duration_s, host_s = (
+        float(value)
+        for value in pipeline(np.array(times), np.array(submits), *ends_seconds(board, clocks))
+    )
+    work = Work.of(board, kernels)
+    activity = work.activity(sum(times), duration_s, host_s)
     return Execution(
-        duration_s=duration,
+        duration_s=duration_s,
         rail_power_w=rail_power_w(board, clocks, temp_c, activity),
         layers=tuple((kernel.name, time) for kernel, time in zip(kernels, times, strict=True)),
         device_memory_bytes=_memory(kernels),
@@ -96,7 +104,9 @@ def _arithmetic_cycles(board: Board, kernel: Kernel) -> float:
     if kernel.kind not in MATRIX_KINDS:
         # Depthwise kernels are bound by loads and instructions, not by multipliers: half-width
         # numbers buy nothing.
-        return kernel.macs / (lanes * timing.efficiency[kernel.kind])
+        channel = kernel.m * kernel.n * kernel.k / gpu.cores_per_sm
+        channel_cycles = channel / timing.efficiency[kernel.kind] + timing.depthwise_channel_cycles
+        return ceil(kernel.groups / gpu.sms) * channel_cycles
     fp16 = kernel.precision == "fp16"
     efficiency = (timing.efficiency_fp16 if fp16 else timing.efficiency)[kernel.kind]
     rate = gpu.cores_per_sm * efficiency * (gpu.fp16_rate if fp16 else 1.0)
@@ -132,43 +142,76 @@ def _traffic_seconds(board: Board, kernel: Kernel, clocks: Clocks) -> float:
     return max(dram_bytes(board, kernel) / (peak * memory.achievable), everything / cache)
 
 
-def _pipeline(board: Board, times: Iterable[float], clocks: Clocks) -> tuple[float, float]:
-    """Plays submissions against the GPU.
+def submit_seconds(board: Board, kind: str, clocks: Clocks) -> float:
+    """Returns how long the host is busy with submitting a kernel of a kind, in seconds."""
+    timing = board.timing
+    weight = timing.enqueue_weight.get(kind, 1.0)
+    return weight * (timing.enqueue_us * 1e-6 + timing.enqueue_cycles / (clocks.cpu_mhz * 1e6))
+
+
+def ends_seconds(board: Board, clocks: Clocks) -> tuple[float, float]:
+    """Returns what comes before the first submission and after the last kernel, in seconds."""
+    timing = board.timing
+    return timing.inference_cycles / (clocks.cpu_mhz * 1e6), timing.inference_us * 1e-6
+
+
+def pipeline(times: Any, submits: Any, before_s: float, after_s: float) -> tuple[Any, Any]:
+    """Plays submissions against the GPU: kernel i starts when it is submitted and i-1 is done.
+
+    Args:
+        times: GPU time of each kernel along the last axis, in seconds; zeros may pad the end.
+        submits: submission time of each kernel, of the same shape.
+        before_s: host time before the first submission.
+        after_s: from the end of the last kernel to the return of the host.
 
     Returns:
-        Duration of the inference, and how long the host was busy submitting, in seconds.
+        Duration, and how long the host was busy, in seconds, over the other axes.
     """
-    timing = board.timing
-    hz = clocks.cpu_mhz * 1e6
-    submit = timing.enqueue_us * 1e-6 + timing.enqueue_cycles / hz
-    host = timing.inference_cycles / hz
-    device = 0.0
-    for time in times:
-        host += submit
-        device = max(device, host) + time
-    return max(device, host) + timing.inference_us * 1e-6, host
+    submitted = before_s + np.cumsum(submits, axis=-1)
+    remaining = np.cumsum(times[..., ::-1], axis=-1)[..., ::-1]
+    host = before_s + np.sum(submits, axis=-1)
+    # The last kernel that had to wait for the host decides: from there the GPU never rests.
+    end = np.max(submitted + remaining, axis=-1, initial=before_s)
+    return np.maximum(end, host) + after_s, host
 
 
-def _activity(
-    board: Board,
-    kernels: Sequence[Kernel],
-    times: Sequence[float],
-    duration: float,
-    submitting: float,
-) -> Activity:
-    macs = {
-        precision: sum(k.macs for k in kernels if k.precision == precision)
-        for precision in ("fp32", "fp16")
-    }
-    return Activity(
-        gpu_busy=sum(times) / duration,
-        macs_per_s=macs["fp32"] / duration,
-        macs_fp16_per_s=macs["fp16"] / duration,
-        ops_per_s=sum(kernel.ops for kernel in kernels) / duration,
-        dram_bytes_per_s=sum(dram_bytes(board, kernel) for kernel in kernels) / duration,
-        submitting=submitting / duration,
-        waiting=1.0 - submitting / duration,
-    )
+@dataclass(frozen=True)
+class Work:
+    """What one inference does, summed over its kernels (or arrays of such sums)."""
+
+    macs: Any
+    macs_fp16: Any
+    ops: Any
+    dram_bytes: Any
+
+    @classmethod
+    def of(cls, board: Board, kernels: Sequence[Kernel]) -> Work:
+        """Adds up a network's kernels."""
+        half = sum(kernel.macs for kernel in kernels if kernel.precision == "fp16")
+        return cls(
+            macs=sum(kernel.macs for kernel in kernels) - half,
+            macs_fp16=half,
+            ops=sum(kernel.ops for kernel in kernels),
+            dram_bytes=sum(dram_bytes(board, kernel) for kernel in kernels),
+        )
+
+    def activity(self, gpu_s: Any, duration_s: Any, host_s: Any) -> Activity:
+        """Returns what the board does while such inferences run back to back.
+
+        Args:
+            gpu_s: time with a kernel on the GPU, of one inference.
+            duration_s: of one inference.
+            host_s: time the host is busy; it waits for the rest.
+        """
+        return Activity(
+            gpu_busy=gpu_s / duration_s,
+            macs_per_s=self.macs / duration_s,
+            macs_fp16_per_s=self.macs_fp16 / duration_s,
+            ops_per_s=self.ops / duration_s,
+            dram_bytes_per_s=self.dram_bytes / duration_s,
+            submitting=host_s / duration_s,
+            waiting=1.0 - host_s / duration_s,
+        )
 
 
 def _memory(kernels: Sequence[Kernel]) -> int:

@@ -1,6 +1,8 @@
 """Networks whose TX2 latency is published, as ONNX graphs from their published definitions.
 
-The weights have shapes and no values: the graphs can be lowered, not run.
+The weights have shapes and no values: the graphs can be lowered, not run. A network can be had
+as an ONNX model, or at once as the graph that `read_graph` would read from that model (much
+faster; the shapes are counted here by the same rules).
 """
 
 from __future__ import annotations
@@ -11,31 +13,34 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
+from hil.emulator.onnx_graph import Graph, Node, live_part
+
 Tensor = tuple[str, int]
 """A tensor while a graph is built: its name and its channels."""
-
-NONE, SKIP, CONV_1X1, CONV_3X3, AVG_POOL_3X3 = range(5)
-CELL_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
 
 class NetworkBuilder:
     """Writes an ONNX graph layer by layer; every layer returns its output."""
 
     def __init__(self, channels: int, height: int, width: int) -> None:
-        self._nodes: list[onnx.NodeProto] = []
-        self._weights: list[TensorProto] = []
-        shape = [1, channels, height, width]
-        self._input = helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)
+        self._nodes: list[Node] = []
+        self._weights: dict[str, tuple[int, ...]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {"input": (1, channels, height, width)}
         self.input: Tensor = ("input", channels)
 
     def conv(self, x: Tensor, channels: int, kernel: int, stride: int = 1, **more: Any) -> Tensor:
-        """Adds a convolution; `pad` defaults to half the kernel, `groups` to 1."""
+        """Adds a convolution.
+
+        `pad` defaults to half the kernel, `groups` to 1; `prefix` goes before the node's name.
+        """
         groups, pad = more.get("groups", 1), more.get("pad", kernel // 2)
         weight = self._weight([channels, x[1] // groups, kernel, kernel])
         return self.node(
             "Conv",
             [x[0], weight],
             channels,
+            self._windows(x, kernel, stride, pad),
+            more.get("prefix", ""),
             kernel_shape=[kernel, kernel],
             strides=[stride, stride],
             pads=[pad] * 4,
@@ -63,40 +68,88 @@ class NetworkBuilder:
         """Adds a sum with a scalar."""
         return self.node("Add", [x[0], self._weight([])], x[1])
 
+    def constant_like(self, x: Tensor) -> Tensor:
+        """Adds a constant of another tensor's shape."""
+        return self._weight(self._shapes[x[0]]), x[1]
+
     def pool(self, x: Tensor, kernel: int, stride: int, pad: int = 0, op: str = "Max") -> Tensor:
         """Adds a pooling; `op` is Max or Average."""
-        sizes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
-        return self.node(f"{op}Pool", [x[0]], x[1], **sizes)
+        sizes: dict[str, Any] = {
+            "kernel_shape": [kernel] * 2,
+            "strides": [stride] * 2,
+            "pads": [pad] * 4,
+        }
+        spatial = self._windows(x, kernel, stride, pad)
+        return self.node(f"{op}Pool", [x[0]], x[1], spatial, **sizes)
 
     def global_pool(self, x: Tensor) -> Tensor:
         """Adds a mean over all positions."""
-        return self.node("GlobalAveragePool", [x[0]], x[1])
+        return self.node("GlobalAveragePool", [x[0]], x[1], (1, 1))
 
     def linear(self, x: Tensor, features: int) -> Tensor:
         """Adds a linear layer over one position per channel."""
-        flat = self.node("Flatten", [x[0]], x[1])
+        flat = self.node("Flatten", [x[0]], x[1], ())
         weights = [self._weight([features, x[1]]), self._weight([features])]
-        return self.node("Gemm", [flat[0], *weights], features, transB=1)
+        return self.node("Gemm", [flat[0], *weights], features, (), transB=1)
 
     def softmax(self, x: Tensor) -> Tensor:
         """Adds a softmax."""
         return self.node("Softmax", [x[0]], x[1])
 
-    def node(self, op: str, inputs: Sequence[str], channels: int, **attributes: Any) -> Tensor:
-        """Adds any node with one output."""
-        name = f"{op}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(op, inputs, [f"{name}_out"], name=name, **attributes))
-        return f"{name}_out", channels
+    def concat(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Joins tensors along the channels."""
+        channels = sum(channels for _, channels in tensors)
+        return self.node("Concat", [name for name, _ in tensors], channels, axis=1)
+
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        channels: int,
+        spatial: tuple[int, ...] | None = None,
+        prefix: str = "",
+        **attributes: Any,
+    ) -> Tensor:
+        """Adds any node with one output; `spatial` is its size, by default the first input's."""
+        name = f"{prefix}{op}_{len(self._nodes)}"
+        size = self._shapes[inputs[0]][2:] if spatial is None else spatial
+        output = f"{name}_out"
+        self._nodes.append(Node(len(self._nodes), name, op, tuple(inputs), (output,), attributes))
+        self._shapes[output] = (1, channels, *size)
+        return output, channels
 
     def model(self, output: Tensor) -> onnx.ModelProto:
-        """Closes the graph."""
-        outputs = [helper.make_empty_tensor_value_info(output[0])]
-        graph = helper.make_graph(self._nodes, "network", [self._input], outputs, self._weights)
+        """Closes the graph as an ONNX model."""
+        nodes = [
+            helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **node.attributes)
+            for node in self._nodes
+        ]
+        weights = [
+            TensorProto(name=name, data_type=TensorProto.FLOAT, dims=dims)
+            for name, dims in self._weights.items()
+        ]
+        taken = helper.make_tensor_value_info("input", TensorProto.FLOAT, self._shapes["input"])
+        made = [helper.make_empty_tensor_value_info(output[0])]
+        graph = helper.make_graph(nodes, "network", [taken], made, weights)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+
+    def graph(self, output: Tensor, *, fold_constants: bool = True) -> Graph:
+        """Closes the graph as `read_graph` would read it from `model`."""
+        return live_part(
+            self._nodes,
+            self._shapes,
+            frozenset(self._weights),
+            ("input",),
+            (output[0],),
+            fold_constants=fold_constants,
+        )
+
+    def _windows(self, x: Tensor, kernel: int, stride: int, pad: int) -> tuple[int, ...]:
+        return tuple((n + 2 * pad - kernel) // stride + 1 for n in self._shapes[x[0]][2:])
 
     def _weight(self, dims: Sequence[int]) -> str:
         name = f"w{len(self._weights)}"
-        self._weights.append(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=dims))
+        self._weights[name] = self._shapes[name] = tuple(dims)
         return name
 
 
@@ -123,6 +176,25 @@ def _bottleneck(net: NetworkBuilder, x: Tensor, width: int, stride: int) -> Tens
     return net.relu(net.add(y, shortcut))
 
 
+def resnet_v2(units: Sequence[int], size: int = 299) -> onnx.ModelProto:
+    """Builds a bottleneck ResNet v2 (activation first) as TF-slim does."""
+    net = NetworkBuilder(3, size, size)
+    x = net.pool(net.conv(net.input, 64, 7, 2), 3, 2, 1)
+    for stage, count in enumerate(units):
+        width = 64 << stage
+        for unit in range(count):
+            stride = 2 if unit == count - 1 and stage < len(units) - 1 else 1
+            before = net.relu(net.batch_norm(x))
+            if x[1] != 4 * width:
+                x = net.conv(before, 4 * width, 1, stride)
+            elif stride > 1:
+                x = net.pool(x, 1, stride)
+            y = net.conv_bn_relu(net.conv_bn_relu(before, width, 1), width, 3, stride)
+            x = net.add(x, net.conv(y, 4 * width, 1))
+    logits = net.linear(net.global_pool(net.relu(net.batch_norm(x))), 1001)
+    return net.model(net.softmax(logits))
+
+
 def vgg16() -> onnx.ModelProto:
     """Builds VGG-16 with its fully connected layers."""
     net = NetworkBuilder(3, 224, 224)
@@ -134,6 +206,38 @@ def vgg16() -> onnx.ModelProto:
     x = net.relu(net.conv(x, 4096, 7, pad=0))
     x = net.relu(net.linear(x, 4096))
     return net.model(net.softmax(net.linear(x, 1000)))
+
+
+def inception_v1() -> onnx.ModelProto:
+    """Builds Inception v1 as TF-slim does (3x3 in place of 5x5, batch normalisation)."""
+    net = NetworkBuilder(3, 224, 224)
+    x = net.pool(net.conv_bn_relu(net.input, 64, 7, 2), 3, 2, 1)
+    x = net.conv_bn_relu(net.conv_bn_relu(x, 64, 1), 192, 3)
+    for stage in INCEPTION_V1:
+        x = net.pool(x, 3, 2, 1)
+        for one, three, five, pooled in stage:
+            branches = [
+                net.conv_bn_relu(x, one, 1),
+                net.conv_bn_relu(net.conv_bn_relu(x, three[0], 1), three[1], 3),
+                net.conv_bn_relu(net.conv_bn_relu(x, five[0], 1), five[1], 3),
+                net.conv_bn_relu(net.pool(x, 3, 1, 1), pooled, 1),
+            ]
+            x = net.concat(branches)
+    return net.model(net.softmax(net.linear(net.global_pool(x), 1001)))
+
+
+INCEPTION_V1 = (
+    ((64, (96, 128), (16, 32), 32), (128, (128, 192), (32, 96), 64)),
+    (
+        (192, (96, 208), (16, 48), 64),
+        (160, (112, 224), (24, 64), 64),
+        (128, (128, 256), (24, 64), 64),
+        (112, (144, 288), (32, 64), 64),
+        (256, (160, 320), (32, 128), 128),
+    ),
+    ((256, (160, 320), (32, 128), 128), (384, (192, 384), (48, 128), 128)),
+)
+"""Channels of each module's branches, stage by stage."""
 
 
 def mobilenet_v1(multiplier: float, size: int) -> onnx.ModelProto:
@@ -149,6 +253,10 @@ def mobilenet_v1(multiplier: float, size: int) -> onnx.ModelProto:
 
 
 PUBLISHED: Mapping[str, Callable[[], onnx.ModelProto]] = {
+    "inception_v1": inception_v1,
+    "resnet_v2_50": lambda: resnet_v2((3, 4, 6, 3)),
+    "resnet_v2_101": lambda: resnet_v2((3, 4, 23, 3)),
+    "resnet_v2_152": lambda: resnet_v2((3, 8, 36, 3)),
     "resnet_v1_50": lambda: resnet_v1((3, 4, 6, 3)),
     "resnet_v1_101": lambda: resnet_v1((3, 4, 23, 3)),
     "resnet_v1_152": lambda: resnet_v1((3, 8, 36, 3)),
@@ -158,67 +266,3 @@ PUBLISHED: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "mobilenet_v1_1p0_224": lambda: mobilenet_v1(1.0, 224),
 }
 """Builders by the name of the row in NVIDIA's table."""
-
-
-def nas_bench_201(
-    ops: Sequence[int], size: int = 32, classes: int = 10, width: int = 16
-) -> onnx.ModelProto | None:
-    """Builds the NAS-Bench-201 network around a cell.
-
-    A sum over a node's edges starts from the number 0, as Python's `sum` does, which the
-    measured engines kept as a sum with a constant. Edges of nothing, and what depends on
-    constants only, fold away.
-
-    Args:
-        ops: operation of each edge of the cell, in the order of `CELL_EDGES`.
-        size: height and width of the input.
-        classes: outputs.
-        width: channels of the first stage.
-
-    Returns:
-        The network, None where its output depends on no input.
-    """
-    net = NetworkBuilder(3, size, size)
-    x: Tensor | None = net.batch_norm(net.conv(net.input, width, 3))
-    for stage in range(3):
-        if stage:
-            x = _reduction(net, x, width << stage)
-        for _ in range(5):
-            x = _cell(net, x, ops)
-    if x is None:
-        return None
-    x = net.global_pool(net.relu(net.batch_norm(x)))
-    return net.model(net.linear(x, classes))
-
-
-def _reduction(net: NetworkBuilder, x: Tensor | None, channels: int) -> Tensor | None:
-    if x is None:
-        return None
-    y = net.batch_norm(net.conv(net.relu(x), channels, 3, 2))
-    y = net.batch_norm(net.conv(net.relu(y), channels, 3))
-    shortcut = net.conv(net.pool(x, 2, 2, op="Average"), channels, 1)
-    return net.add(shortcut, y)
-
-
-def _cell(net: NetworkBuilder, x: Tensor | None, ops: Sequence[int]) -> Tensor | None:
-    nodes: list[Tensor | None] = [x, None, None, None]
-    for target in (1, 2, 3):
-        total: Tensor | None = None
-        for (source, end), op in zip(CELL_EDGES, ops, strict=True):
-            if end != target:
-                continue
-            term = _edge(net, nodes[source], op)
-            if term is not None:
-                total = net.add_constant(term) if total is None else net.add(total, term)
-        nodes[target] = total
-    return nodes[3]
-
-
-def _edge(net: NetworkBuilder, x: Tensor | None, op: int) -> Tensor | None:
-    if x is None or op == NONE:
-        return None
-    if op == SKIP:
-        return x
-    if op == AVG_POOL_3X3:
-        return net.pool(x, 3, 1, 1, op="Average")
-    return net.batch_norm(net.conv(net.relu(x), x[1], 1 if op == CONV_1X1 else 3))

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from hil.core.errors import ConfigError
-from hil.emulator.fusion import TENSORRT_BEFORE_7
+from hil.emulator.fusion import TENSORRT_3
 from hil.emulator.kernels import lower
 from hil.emulator.reference_networks import NetworkBuilder, mobilenet_v1, resnet_v1, vgg16
 
@@ -63,9 +63,9 @@ def test_older_builders_keep_sums_and_activations_behind_them_apart():
     net = NetworkBuilder(16, 8, 8)
     model = net.model(basic_block(net, net.input, 16, 1))
 
-    kernels = lower(model, "fp32", rules=TENSORRT_BEFORE_7)
+    kernels = lower(model, "fp32", rules=TENSORRT_3)
 
-    assert kinds(kernels) == ["conv3x3", "conv3x3", "pointwise", "pointwise"]
+    assert kinds(kernels) == ["conv3x3", "conv3x3", "elementwise", "pointwise"]
 
 
 def test_branches_that_reach_no_output_cost_nothing():

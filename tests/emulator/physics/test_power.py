@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from hil.bench.emulator_rows import Protocol, cell_kernels
+from hil.emulator.batch import gather, run_all
 from hil.emulator.board import load_board
-from hil.emulator.fusion import TENSORRT_BEFORE_7
 from hil.emulator.kernels import lower
 from hil.emulator.physics import execution
 from hil.emulator.power import Activity, idle_power_w, interpolate, rail_power_w
-from hil.emulator.reference_networks import nas_bench_201, vgg16
+from hil.emulator.reference_networks import vgg16
 
 BOARD = load_board("tx2")
 PINNED = BOARD.mode(0).clocks(pinned=True)
@@ -75,11 +76,9 @@ def test_small_networks_draw_what_was_published():
     published = {1: 4.2935, 2: 4.39, 3: 4.8135, 4: 4.403}
 
     for op, watts in published.items():
-        model = nas_bench_201([op] * 6)
-        assert model is not None
-        kernels = lower(model, "fp32", rules=TENSORRT_BEFORE_7)
-        run = execution(BOARD, kernels, PINNED, 35.0)
-        assert run.rail_power_w["VDD_IN"] == pytest.approx(watts, rel=0.08), op
+        cell = gather([cell_kernels((op,) * 6)])
+        run = run_all(BOARD, cell, PINNED, host_s=Protocol().python_s)
+        assert run.power_w[0] == pytest.approx(watts, rel=0.04), op
 
 
 def test_a_warm_board_leaks_more():
@@ -109,8 +108,9 @@ def test_more_arithmetic_draws_more_on_the_gpu_only():
 
     changed = {rail for rail in before if before[rail] != after[rail]}
     assert changed == {"VDD_SYS_GPU", "VDD_IN"}
-    # 15 pJ a multiply-add at the highest clock.
-    assert after["VDD_SYS_GPU"] - before["VDD_SYS_GPU"] == pytest.approx(1.5)
+    # 0.1 W for each picojoule a multiply-add at the highest clock.
+    per_pj = (after["VDD_SYS_GPU"] - before["VDD_SYS_GPU"]) / 0.1
+    assert per_pj == pytest.approx(BOARD.power.gpu_pj_per_mac)
 
 
 def test_curves_are_straight_between_points_and_level_beyond():

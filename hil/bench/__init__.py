@@ -1,0 +1,1 @@
+"""The project's claims about itself, as programs that anyone can run again."""
