@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hil.emulator.board import Clocks, Mode, load_board
-from hil.emulator.noise import Seed
-from hil.emulator.power import idle_power_w
-from hil.emulator.sensor import Burst, RailSensors, os_bursts
+from hil.emulator.board import Board, Clocks, Mode, load_board
+from hil.emulator.noise import NS, Seed
+from hil.emulator.power import Activity, idle_power_w, rail_power_w
+from hil.emulator.sensor import Burst, RailSensors, os_bursts, specimen
 from hil.emulator.thermal import ThermalState, cool
 
 DENVER_CORES = (1, 2)
 """Which of a TX2's six cores are Denver cores; core 0 is an A57 and never off."""
 CORES = 6
+GOVERNOR_LEVELS = 4
+GOVERNOR_NS = 50_000_000
+"""Free clocks rise by a level for each tick that saw work, and fall by one for each that saw
+none: 200 ms from idle to full. Assumed; the kernel's governors poll at some tens of ms."""
 ZONE_ORDER = ("PLL", "MCPU", "PMIC", "Tboard", "GPU", "BCPU", "thermal", "Tdiode")
 """Order of the zones in recorded r32 lines of a TX2."""
 
@@ -29,19 +33,25 @@ class Condition:
         mode: identifier of the power mode.
         pinned: whether `jetson_clocks` holds the clocks.
         idle_clocks: clocks while nothing runs.
-        load_clocks: clocks under sustained load.
+        load_clocks: clocks under load at this moment.
+        peak_clocks: clocks under sustained load.
         thermal: heat in the module, and whether it has lowered the clocks.
         busy: whether the GPU has worked in the last second.
         derived_at_c: temperature at which engines last derived their figures.
+        other_gpu: share of the GPU that somebody else's program takes.
+        level: how far the governors have raised free clocks, 0 to `GOVERNOR_LEVELS`.
     """
 
     mode: int
     pinned: bool
     idle_clocks: Clocks
     load_clocks: Clocks
+    peak_clocks: Clocks
     thermal: ThermalState
     busy: bool = False
     derived_at_c: float = 0.0
+    level: int = 0
+    other_gpu: float = 0.0
 
     @property
     def temp_c(self) -> float:
@@ -58,11 +68,13 @@ class BoardModel:
 
     Args:
         name: a shipped board or a path to a board file.
+        sensor_mode: "continuous" (the monitors average) or "triggered" (each reading starts a
+            conversion of its own), None for the board file's.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, sensor_mode: str | None = None) -> None:
         self.name = name
-        self.board = load_board(name)
+        self.board = _in_mode(load_board(name), sensor_mode)
         self.rails = tuple(rail.name for rail in self.board.sensor.rails)
         self.mode_ids = tuple(mode.id for mode in self.board.modes)
         self.default_mode = 0
@@ -85,7 +97,8 @@ class BoardModel:
             # Leakage follows temperature and temperature the power: a few turns settle it.
             power_w = idle_power_w(self.board, idle, thermal.temp_c)
             thermal = cool(self.board, power_w[self.board.sensor.total_rail])
-        condition = Condition(mode.id, False, idle, mode.clocks(pinned=True), thermal)
+        peak = mode.clocks(pinned=True)
+        condition = Condition(mode.id, False, idle, peak, peak, thermal)
         self.settle(condition)
         return condition
 
@@ -96,15 +109,40 @@ class BoardModel:
         condition.idle_clocks = condition.thermal.clocks(
             thermal, mode.clocks(pinned=condition.pinned)
         )
-        condition.load_clocks = condition.thermal.clocks(
+        condition.peak_clocks = condition.thermal.clocks(
             thermal, mode.clocks(pinned=condition.pinned, busy=True)
         )
+        level = GOVERNOR_LEVELS if condition.pinned else condition.level
+        condition.load_clocks = self._between(condition.idle_clocks, condition.peak_clocks, level)
         condition.derived_at_c = condition.temp_c
+
+    def _between(self, idle: Clocks, peak: Clocks, level: int) -> Clocks:
+        """What the governors have come to on their way from idle to full clocks."""
+        share = level / GOVERNOR_LEVELS
+        if share >= 1.0:
+            return peak
+        wanted = idle.gpu_mhz + share * (peak.gpu_mhz - idle.gpu_mhz)
+        steps = [mhz for mhz in self.board.gpu.clock_steps_mhz if mhz <= wanted]
+        return Clocks(
+            max([idle.gpu_mhz, *steps]),
+            idle.emc_mhz + share * (peak.emc_mhz - idle.emc_mhz),
+            idle.cpu_mhz + share * (peak.cpu_mhz - idle.cpu_mhz),
+            peak.cpu_cores,
+        )
+
+    def govern(self, condition: Condition, *, busy: bool) -> bool:
+        """Lets the governors take a step; True where it changed a clock."""
+        target = condition.level + (1 if busy else -1)
+        target = max(0, min(GOVERNOR_LEVELS, target))
+        changed = target != condition.level
+        condition.level = target
+        return changed and not condition.pinned
 
     def set_mode(self, condition: Condition, mode: int) -> None:
         """Changes the power mode, which lets go of pinned clocks."""
         condition.mode = mode
         condition.pinned = False
+        condition.level = 0
 
     def warm(self, condition: Condition, power_w: float, span_s: float) -> None:
         """Lets the module's heat follow its power for some time."""
@@ -112,13 +150,31 @@ class BoardModel:
 
     def idle_w(self, condition: Condition) -> tuple[float, ...]:
         """Power of every rail while nothing runs."""
-        power_w = idle_power_w(self.board, condition.idle_clocks, condition.temp_c)
+        other = condition.other_gpu
+        clocks = condition.load_clocks if other else condition.idle_clocks
+        doing = Activity(gpu_busy=other, submitting=other)
+        power_w = rail_power_w(self.board, clocks, condition.temp_c, doing)
         return tuple(power_w.get(rail, 0.0) for rail in self.rails)
 
-    def sensors(self, condition: Condition) -> RailSensors:
-        """Fresh power monitors that have settled at idle."""
+    def sensors(self, condition: Condition, board_seed: int) -> RailSensors:
+        """Fresh power monitors of one board that have settled at idle."""
         idle_w = dict(zip(self.rails, self.idle_w(condition), strict=True))
-        return RailSensors(self.board.sensor, idle_w)
+        own = specimen(self.board.sensor, Seed(board_seed, 0).stdlib("sensors"))
+        return RailSensors(own, idle_w)
+
+    def working_w(self, condition: Condition) -> tuple[float, ...]:
+        """What a program at work on one core adds to every rail."""
+        clocks = condition.load_clocks if condition.busy else condition.idle_clocks
+        working = rail_power_w(self.board, clocks, condition.temp_c, Activity(submitting=1.0))
+        resting = idle_power_w(self.board, clocks, condition.temp_c)
+        return tuple(working.get(rail, 0.0) - resting.get(rail, 0.0) for rail in self.rails)
+
+    def reading_ns(self, registers: int) -> int:
+        """How long a program takes to read so many of the monitors' registers."""
+        sensor = self.board.sensor
+        # In triggered mode each node read (two registers of power) starts a conversion first.
+        waited_us = 0.0 if self.averaging else sensor.conversion_us * (registers + 1) // 2
+        return round((registers * sensor.register_us + waited_us) * NS / 1e6)
 
     def background(self, seed: Seed, start_ns: int) -> Iterator[Burst]:
         """The operating system's bursts of work."""
@@ -140,3 +196,9 @@ def online(mode: Mode) -> list[bool]:
     a57 = [core for core in range(CORES) if core not in DENVER_CORES]
     on = {*DENVER_CORES[: mode.denver_cores], *a57[: mode.a57_cores]}
     return [core in on for core in range(CORES)]
+
+
+def _in_mode(board: Board, sensor_mode: str | None) -> Board:
+    if sensor_mode != "triggered":
+        return board
+    return board.model_copy(update={"sensor": board.sensor.model_copy(update={"tau_s": 0.0})})

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hil.emulator import clockfile
+from hil.emulator import clockfile, pipes, watching
 from hil.emulator.client import CLOCK_VARIABLE, SOCKET_VARIABLE, BoardClient
 from hil.emulator.clockfile import (
     GENERATION,
@@ -29,10 +29,15 @@ from hil.emulator.clockfile import (
     SLOT_MAIN_READS,
     SLOT_MEMORY,
     SLOT_OTHER_READS,
+    WALL,
 )
 
 KEEP_REAL = ("threading", "queue", "subprocess", "selectors", "socket")
 """Imported first, so that the functions they bind at import are the real ones."""
+
+SOURCES = ("tegrastats", "meter")
+SAMPLE = "sample"
+"""Programs that time waits for once they have been started: by name, and the agent's verb."""
 
 Segment = tuple[int, int, int]
 
@@ -50,6 +55,7 @@ class BoardTime:
     slot: int
     pending: list[Segment] = field(default_factory=list)
     on_reset: list[Callable[[], None]] = field(default_factory=list)
+    monitoring: watching.Monitoring | None = None
     _client: BoardClient | None = None
     _generation: int = 0
 
@@ -118,9 +124,15 @@ class BoardTime:
         self.client.call("advance", to=target_ns, segments=due)
 
     def sleep_ns(self, span_ns: int) -> None:
-        """Lets board time pass."""
+        """Lets board time pass: spends it, or waits for it as a watcher of the monitors."""
         self.same_boot()
+        monitoring = self.monitoring
+        if monitoring is not None and monitoring.watches:
+            monitoring.sleep(span_ns)
+            return
         self._ask(self.words[NOW] + span_ns)
+        if monitoring is not None:
+            monitoring.slept()
 
 
 _current: BoardTime | None = None
@@ -145,8 +157,15 @@ def install() -> BoardTime:
         words = clockfile.attach(path)
         slot = clockfile.claim_slot(words, path + ".lock", os.getpid())
         _current = BoardTime(words, slot, _generation=words[GENERATION])
-        os.register_at_fork(after_in_child=_after_fork)
+        os.register_at_fork(
+            before=pipes.FORKING.acquire,
+            after_in_parent=pipes.FORKING.release,
+            after_in_child=_after_fork,
+        )
         _keep_real_time()
+        _current.monitoring = watching.install(_current)
+        os.read = pipes.announcing_read(words, path + ".lock", os.read)
+        _patch_wall_clock(words)
         _patch_time(_current)
         _patch_popen(_current)
     return _current
@@ -154,6 +173,7 @@ def install() -> BoardTime:
 
 def _after_fork() -> None:
     """A forked child is another process of the board: its own slot, its own connection."""
+    pipes.FORKING.release()
     if _current is not None:
         path = os.environ.get(CLOCK_VARIABLE)
         _current._client = None
@@ -169,6 +189,19 @@ def _keep_real_time() -> None:
     for module in list(sys.modules.values()):
         if module.__name__ != __name__ and getattr(module, "time", None) is time:
             module.time = real  # type: ignore[attr-defined]
+
+
+def _patch_wall_clock(words: memoryview) -> None:
+    """The wall clock is ours, but for a step that somebody asked for."""
+    real_ns = time.time_ns
+
+    def wall_ns() -> int:
+        return real_ns() + words[WALL]
+
+    def wall() -> float:
+        return wall_ns() / 1e9
+
+    time.time, time.time_ns = wall, wall_ns
 
 
 def _patch_time(board: BoardTime) -> None:
@@ -208,9 +241,13 @@ def _patch_time(board: BoardTime) -> None:
             board.sleep_ns(round(seconds * 1e9))
 
     def clock_gettime(clock: int) -> float:
+        if clock == time.CLOCK_REALTIME:
+            return time.time()
         return monotonic() if clock in board_clocks else real_gettime(clock)
 
     def clock_gettime_ns(clock: int) -> int:
+        if clock == time.CLOCK_REALTIME:
+            return time.time_ns()
         return monotonic_ns() if clock in board_clocks else real_gettime_ns(clock)
 
     for function in (
@@ -226,23 +263,24 @@ def _patch_time(board: BoardTime) -> None:
 
 
 def _patch_popen(board: BoardTime) -> None:
-    """Lets a started tegrastats be ready before time can move: starting takes no board time."""
+    """Lets a started source be ready before time can move: starting takes no board time."""
     original: Callable[..., None] = subprocess.Popen.__init__
 
     def started(self: subprocess.Popen[Any], args: Any, *rest: Any, **options: Any) -> None:
         original(self, args, *rest, **options)
-        if _starts_tegrastats(args):
+        if _starts_source(args):
             board.client.call("registered", pid=self.pid)
 
     subprocess.Popen.__init__ = started  # type: ignore[method-assign]
 
 
-def _starts_tegrastats(args: Any) -> bool:
+def _starts_source(args: Any) -> bool:
+    """Whether a command line starts something that reads the board's power as time passes."""
     if isinstance(args, (str, bytes, os.PathLike)):
         words = os.fsdecode(args).split()
     else:
         words = [os.fsdecode(each) for each in args]
-    return any(os.path.basename(word) == "tegrastats" for word in words[:4])
+    return SAMPLE in words or any(os.path.basename(word) in SOURCES for word in words[:4])
 
 
 def on_board() -> bool:

@@ -22,13 +22,23 @@ SEG_ACTIVITY = 4
 """Identifier of the running activity, 0 for none."""
 SEG_START = 5
 SEG_END = 6
-SLOTS = 8
+WALL = 7
+"""How far the wall clock has been stepped."""
+DISK = 8
+"""1 while the board's disk is full."""
+SLOTS = 9
 """First process slot: pid, reads of the monotonic clock by its main thread and by its other
 threads, device bytes allocated."""
 SLOT_WORDS = 4
 SLOT_PID, SLOT_MAIN_READS, SLOT_OTHER_READS, SLOT_MEMORY = 0, 1, 2, 3
 SLOT_COUNT = 256
-WORDS = SLOTS + SLOT_WORDS * SLOT_COUNT
+PIPES = SLOTS + SLOT_WORDS * SLOT_COUNT
+"""First entry of the pipes that processes of the board read with `os.read`: the reader's pid, the
+pipe's inode, and 1 while the reader waits for more (see `hil.emulator.pipes`)."""
+PIPE_WORDS = 3
+PIPE_PID, PIPE_INODE, PIPE_WAITING = 0, 1, 2
+PIPE_COUNT = 128
+WORDS = PIPES + PIPE_WORDS * PIPE_COUNT
 SIZE = WORDS * 8
 
 BOOT_NS = 100_000_000_000
@@ -56,7 +66,7 @@ def attach(path: Path | str) -> memoryview:
 
 def slot_of(words: memoryview, pid: int) -> int | None:
     """Finds the first word of the slot that `pid` claimed, or None."""
-    for index in range(SLOTS, WORDS, SLOT_WORDS):
+    for index in range(SLOTS, PIPES, SLOT_WORDS):
         if words[index + SLOT_PID] == pid:
             return index
     return None
@@ -101,9 +111,9 @@ def claim_slot(words: memoryview, lock_path: str, pid: int) -> int:
         own = slot_of(words, pid)
         if own is not None:
             return own
-        for index in range(SLOTS, WORDS, SLOT_WORDS):
+        for index in range(SLOTS, PIPES, SLOT_WORDS):
             holder = words[index + SLOT_PID]
-            if holder == 0 or not _alive(holder):
+            if holder == 0 or not alive(holder):
                 words[index + SLOT_MAIN_READS] = words[index + SLOT_OTHER_READS] = 0
                 words[index + SLOT_MEMORY] = 0
                 words[index + SLOT_PID] = pid
@@ -114,12 +124,13 @@ def claim_slot(words: memoryview, lock_path: str, pid: int) -> int:
 def memory_in_use(words: memoryview) -> int:
     """Adds up the device memory that living processes hold, in bytes."""
     total = 0
-    for index in range(SLOTS, WORDS, SLOT_WORDS):
+    for index in range(SLOTS, PIPES, SLOT_WORDS):
         held = words[index + SLOT_MEMORY]
-        if held and _alive(words[index + SLOT_PID]):
+        if held and alive(words[index + SLOT_PID]):
             total += held
     return total
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether there is such a process."""
     return os.path.exists(f"/proc/{pid}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.core.errors import HilError
 from hil.emulator.client import BoardRefusedError
+from hil.emulator.failing import kill_largest
 from hil.emulator.machine import Machine
 from hil.emulator.noise import NS
 from hil.emulator.timeline import Activity
@@ -63,6 +64,7 @@ class Compute:
             "engine": self.engine,
             "figures": self.figures,
             "jitter": self.jitter,
+            "plausible": self.plausible,
         }
 
     def parse(self, request: Message) -> Message:
@@ -130,7 +132,9 @@ class Compute:
         power_w = rail_power_w(board, condition.load_clocks, condition.temp_c, Doing(**BUILDING))
         activity = self._activity(power_w, BUILDING["gpu_busy"], 0.05)
         seconds = build_seconds(_kernels(request), board.build)
-        return {"ns": round(seconds * NS), "activity": activity}
+        crash = self._machine.faults.take("build-crash")
+        answer = {"ns": round(seconds * NS), "activity": activity}
+        return answer if crash is None else {**answer, "crash": int(crash["signal"])}
 
     def engine(self, request: Message) -> Message:
         """Takes in an engine's kernels and tactics; `figures` refers to it by the name given."""
@@ -150,10 +154,23 @@ class Compute:
             memory = board.memory
             peak = clocks.emc_mhz * 1e6 * memory.bus_bytes * memory.transfers_per_clock
             emc_busy = min(1.0, ran.activity.dram_bytes_per_s / peak)
-            activity = self._activity(ran.rail_power_w, ran.activity.gpu_busy, emc_busy)
+            power_w, slower = dict(ran.rail_power_w), 1.0 / (1.0 - condition.other_gpu)
+            if condition.other_gpu:
+                # Its host work comes on top; the GPU is as busy as before, with both.
+                more_w = self._machine.model.working_w(condition)
+                for rail, watts in zip(self._machine.model.rails, more_w, strict=True):
+                    power_w[rail] = power_w.get(rail, 0.0) + condition.other_gpu * watts
+            activity = self._activity(power_w, ran.activity.gpu_busy, emc_busy)
+        if self._machine.faults.on("oom-kill") is not None:
+            kill_largest(self._machine)
+        overhead_s = board.timing.inference_us / 1e6
+        overhead_s += board.timing.inference_cycles / (clocks.cpu_mhz * 1e6)
+        busy_s = sum(seconds for _, seconds in ran.layers)
         return {
-            "duration_s": ran.duration_s,
-            "layers": ran.layers,
+            "duration_s": ran.duration_s * slower,
+            "gpu_s": max(busy_s, ran.duration_s - overhead_s) * slower,
+            "enqueue_s": ran.activity.submitting * ran.duration_s,
+            "layers": [(name, seconds * slower) for name, seconds in ran.layers],
             "memory_bytes": ran.device_memory_bytes,
             "activity": activity,
         }
@@ -170,6 +187,30 @@ class Compute:
         board = self._machine.model.board
         drawn = jitter(request["duration_s"], request["count"], noise, board.noise)
         return {"ns": [max(1, round(each * NS)) for each in drawn.tolist()]}
+
+    def plausible(self, request: Message) -> Message:
+        """Draws figures of several engines over plausible boards, in the present clocks.
+
+        Answers no draws, and why, where no posterior is stored for this board.
+        """
+        from hil.core.errors import ConfigError
+        from hil.emulator.plausible import joint_draws
+
+        with self._machine.lock:
+            clocks, name = self._machine.condition.load_clocks, self._machine.model.name
+        networks = [_kernels({"kernels": each}) for each in request["engines"]]
+        try:
+            drawn = joint_draws(networks, clocks, name=name)
+        except ConfigError as error:
+            return {"board": name, "reason": str(error)}
+        return {
+            "board": name,
+            "boards": drawn.boards,
+            "rail": self._machine.model.board.sensor.total_rail,
+            # Seven digits are far below what the draws resolve, and half the bytes.
+            "energy_mj": [[float(f"{x:.7g}") for x in row] for row in drawn.energy_mj.tolist()],
+            "latency_ms": [[float(f"{x:.7g}") for x in row] for row in drawn.latency_ms.tolist()],
+        }
 
     def _generator(self, name: str) -> np.random.Generator:
         with self._machine.lock:

@@ -10,6 +10,7 @@ from typing import Any
 from hil.emulator.boardmodel import Condition
 from hil.emulator.client import BoardRefusedError
 from hil.emulator.machine import Machine
+from hil.emulator.monitors import Nodes
 
 Message = dict[str, Any]
 
@@ -20,11 +21,13 @@ class Control:
     Args:
         machine: the board.
         root: the board's root folder, for the file that `jetson_clocks` stores.
+        nodes: the power monitors' files.
     """
 
-    def __init__(self, machine: Machine, root: Path) -> None:
+    def __init__(self, machine: Machine, root: Path, nodes: Nodes) -> None:
         self._machine = machine
         self._root = root
+        self._nodes = nodes
 
     def condition(self) -> Message:
         """The board's state, for programs that show it and engines that derive figures from it."""
@@ -36,7 +39,7 @@ class Control:
                 "pinned": condition.pinned,
                 "temp_c": condition.temp_c,
                 "throttled": condition.thermal.throttled,
-                "clocks": asdict(condition.load_clocks),
+                "clocks": asdict(condition.peak_clocks),
                 "idle_clocks": asdict(condition.idle_clocks),
                 "board_seed": self._machine.seed.board,
                 "reset_seed": self._machine.seed.reset,
@@ -83,6 +86,22 @@ class Control:
             condition.pinned = pinned
 
         self._machine.change(alter)
+
+    def monitors(self) -> Message:
+        """Writes what the power monitors say now into their nodes."""
+        with self._machine.lock:
+            self._machine.settle()
+            registers = self._machine.monitors()
+        if registers is not None:
+            self._nodes.write(registers)
+        return {"dead": registers is None}
+
+    def worked(self, registers: int) -> Message:
+        """Takes in that a program has read so many of the monitors' registers just now."""
+        with self._machine.lock:
+            self._machine.settle()
+            self._machine.work(self._machine.model.reading_ns(registers))
+        return self.monitors()
 
     def reset(self, seed: int) -> Message:
         """Cools and reboots the board and reseeds its noise (see `Machine.reset`)."""

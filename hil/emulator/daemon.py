@@ -5,60 +5,34 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import socketserver
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from hil.emulator import statline
 from hil.emulator.client import BoardRefusedError
 from hil.emulator.compute import Compute
 from hil.emulator.control import Control
+from hil.emulator.emitters import LineSource, MeterSource, Sleeper, period_ns
+from hil.emulator.failing import Failing
+from hil.emulator.faults import settings_of
 from hil.emulator.machine import Machine
+from hil.emulator.meter import meter_of
+from hil.emulator.monitors import Nodes
 from hil.emulator.noise import NS
-from hil.emulator.timeline import Use
 
-LINE_TIMEOUT_S = 10.0
-"""A tegrastats that has not dealt with its line by then is taken for dead."""
+LINE_TIMEOUT_S = 20.0
+"""A program that has not dealt with its line by then is taken for dead; a start takes as long."""
+WATCHER_LOOK_S = 0.5
+ALONE_LOOK_S = 0.002
+STALL_S = 60.0
+"""A watcher for which nobody has moved the clock for so long of our time spends its own: whoever
+started it seems to wait for it. Long, because a host may think between two requests."""
 
 Message = dict[str, Any]
-
-
-@dataclass
-class LineSource:
-    """A running tegrastats: it gets a reading whenever its next line is due.
-
-    Args:
-        connection: the process's socket; nobody else reads from it once this exists.
-        interval_ns: what `--interval` asked for.
-        number: which tegrastats since the reset this is.
-        next_ns: when the next line is due.
-    """
-
-    connection: socket.socket
-    interval_ns: int
-    number: int
-    next_ns: int
-    lines: int = 0
-    alive: bool = True
-    use: Use = field(default_factory=Use)
-
-    def fire(self, machine: Machine, now_ns: int) -> bool:
-        """Has the process print one line while the clock stands still."""
-        try:
-            reading = statline.reading(machine, self.lines)
-            self.connection.sendall(json.dumps(reading).encode() + b"\n")
-            self.alive = self.connection.recv(64).endswith(b"\n")
-        except OSError:
-            self.alive = False
-        work_ns = statline.work_ns(machine.seed, self.number, self.lines)
-        self.next_ns = now_ns + self.interval_ns + work_ns
-        self.lines += 1
-        return self.alive
+Source = LineSource | MeterSource | Sleeper
 
 
 class Daemon(socketserver.ThreadingUnixStreamServer):
@@ -68,16 +42,19 @@ class Daemon(socketserver.ThreadingUnixStreamServer):
         path: where the socket goes.
         machine: the board.
         root: the board's root folder.
+        nodes: the power monitors' files.
     """
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, path: Path, machine: Machine, root: Path) -> None:
+    def __init__(self, path: Path, machine: Machine, root: Path, nodes: Nodes) -> None:
         self.machine = machine
-        self.control = Control(machine, root)
+        self.control = Control(machine, root, nodes)
         self.compute = Compute(machine)
-        self.tegrastats_pids: set[int] = set()
+        self.failing: Failing | None = None
+        self.stall_s = STALL_S
+        self.source_pids: set[int] = set()
         self.registered = threading.Condition()
         super().__init__(str(path), _Handler)
 
@@ -90,12 +67,13 @@ class _Handler(socketserver.StreamRequestHandler):
     server: Daemon
 
     def handle(self) -> None:
-        """Answers requests until the process closes the connection or becomes a tegrastats."""
+        """Answers requests until the process closes the connection or follows the clock."""
+        sources = {"tegrastats": self._tegrastats, "meter": self._meter, "watch": self._watch}
         while line := self.rfile.readline():
             request: Message = json.loads(line)
             operation = request.pop("op")
-            if operation == "tegrastats":
-                self._tegrastats(request)
+            if operation in sources:
+                sources[operation](request)
                 return
             self._answer(operation, request)
 
@@ -117,45 +95,79 @@ class _Handler(socketserver.StreamRequestHandler):
             "clocks": lambda p: control.clocks(p["action"], p.get("file")),
             "reset": lambda p: control.reset(p["seed"]),
             "truth": lambda _: machine.truth(),
+            "fault": self._fault,
+            "monitors": lambda _: control.monitors(),
+            "worked": lambda p: control.worked(p["registers"]),
             **self.server.compute.operations(),
         }
+
+    def _fault(self, request: Message) -> Message:
+        """Switches faults on or off, and tells which are on."""
+        faults, failing = self.server.machine.faults, self.server.failing
+        if request["action"] == "clear":
+            faults.clear(request.get("name"))
+        elif request["action"] == "begin":
+            if failing is None:
+                raise BoardRefusedError("this board takes no faults")
+            failing.put(request["name"], settings_of(request["name"], request["settings"]))
+        return {"faults": faults.listing()}
 
     def _wait_registered(self, request: Message) -> Message:
         pid, until = request["pid"], time.monotonic() + LINE_TIMEOUT_S
         with self.server.registered:
-            while pid not in self.server.tegrastats_pids and time.monotonic() < until:
+            while pid not in self.server.source_pids and time.monotonic() < until:
                 if not _running(pid):
                     return {"registered": False}
                 self.server.registered.wait(0.005)
-            return {"registered": pid in self.server.tegrastats_pids}
+            return {"registered": pid in self.server.source_pids}
 
     def _tegrastats(self, request: Message) -> None:
         machine = self.server.machine
-        self.connection.settimeout(LINE_TIMEOUT_S)
         source = LineSource(
             self.connection,
             request["interval_ms"] * NS // 1000,
             machine.ticket("tegrastats"),
             machine.now_ns,
         )
+        self._follow(source, request, source.interval_ns / NS)
+
+    def _meter(self, request: Message) -> None:
+        machine = self.server.machine
+        meter = meter_of(machine.seed, machine.ticket("meter"))
+        source = MeterSource(self.connection, period_ns(request["hz"]), meter, machine.now_ns)
+        self._follow(source, request, source.period_ns / NS)
+
+    def _watch(self, request: Message) -> None:
+        machine = self.server.machine
+        awake = {name: self._operations()[name] for name in ("condition", "monitors", "truth")}
+        number = machine.ticket("sleeper")
+        lines = cast(BinaryIO, self.rfile)
+        source = Sleeper(self.connection, lines, number, awake, machine.now_ns)
+        self._follow(source, {**request, "attended": True}, WATCHER_LOOK_S)
+
+    def _follow(self, source: Source, request: Message, period_s: float) -> None:
+        """Lets a program act at its times until it has ended."""
+        machine, pid = self.server.machine, request["pid"]
+        self.connection.settimeout(LINE_TIMEOUT_S)
         machine.watch(source)
         with self.server.registered:
-            self.server.tegrastats_pids.add(request["pid"])
+            self.server.source_pids.add(pid)
             self.server.registered.notify_all()
         machine.advance(0, [])
-        self._accompany(source, request["pid"], attended=request["attended"])
-        with self.server.registered:
-            self.server.tegrastats_pids.discard(request["pid"])
-
-    def _accompany(self, source: LineSource, pid: int, *, attended: bool) -> None:
-        """Stays with a tegrastats until it has ended."""
+        alone, still_ns, since = not request["attended"], machine.now_ns, time.monotonic()
         while source.alive:
-            time.sleep(source.interval_ns / NS)
-            if not attended:
-                # Nobody in the board's time reads it: let time pass as outside.
-                self.server.machine.advance(source.next_ns, [])
-            elif not _running(pid):
+            time.sleep(period_s)
+            if machine.now_ns != still_ns:
+                still_ns, since = machine.now_ns, time.monotonic()
+            elif isinstance(source, Sleeper) and time.monotonic() - since > self.server.stall_s:
+                alone, period_s = True, ALONE_LOOK_S
+            if not _running(pid):
                 source.alive = False
+            elif alone:
+                # Nobody in the board's time reads it: let time pass as outside.
+                machine.advance(source.next_ns, [])
+        with self.server.registered:
+            self.server.source_pids.discard(pid)
 
 
 def _running(pid: int) -> bool:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from hil.emulator import clockfile
-from hil.emulator.boardmodel import BoardModel, Condition
+from hil.emulator.boardmodel import GOVERNOR_NS, BoardModel, Condition
+from hil.emulator.faults import Faults
+from hil.emulator.meter import meter_of
 from hil.emulator.noise import NS, Seed, murmur
+from hil.emulator.sensor import Registers
 from hil.emulator.timeline import Activity, Timeline, Use
 
+Monitors = dict[str, Registers] | None
 THERMAL_STEP_NS = NS
 REFRESH_C = 0.5
 """A change of temperature that makes running engines derive their figures anew."""
@@ -39,18 +43,22 @@ class Machine:
         model: what the board is made of.
         board_seed: which specimen it is.
         words: the shared clock.
-        on_state: called with the condition whenever files that show it must be rewritten.
+        on_state: called with condition and monitors (None: unreadable) whenever files that
+            show them must be rewritten.
+        faults: what is to go wrong.
     """
 
     model: BoardModel
     board_seed: int
     words: memoryview
-    on_state: Callable[[Condition], None] = lambda _: None
+    on_state: Callable[[Condition, Monitors], None] = lambda *_: None
+    faults: Faults = field(default_factory=Faults)
     lock: threading.RLock = field(default_factory=threading.RLock)
     emitters: list[Emitter] = field(default_factory=list)
     tickets: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._frozen: Monitors = None
         self.reset(self.board_seed)
 
     @property
@@ -76,21 +84,36 @@ class Machine:
             self.seed = Seed(self.board_seed, seed)
             self.tickets.clear()
             self.condition = self.model.boot()
-            self.sensor = self.model.sensors(self.condition)
+            shared = self.faults.on("other-user")
+            self.condition.other_gpu = shared["share"] if shared is not None else 0.0
+            self.sensor = self.model.sensors(self.condition, self.board_seed)
             self.timeline = Timeline(
                 rails=self.model.rails,
                 now_ns=clockfile.BOOT_NS,
                 background=self.model.background(self.seed, clockfile.BOOT_NS),
-                murmur=murmur(self.seed, clockfile.BOOT_NS),
+                murmur=murmur(self.seed, clockfile.BOOT_NS, self.model.board.noise),
                 idle_w=self.model.idle_w(self.condition),
                 observe=self._observe,
             )
             self._next_thermal_ns = clockfile.BOOT_NS + THERMAL_STEP_NS
-            self.last_line_ns = clockfile.BOOT_NS
+            self._next_governor_ns = clockfile.BOOT_NS + GOVERNOR_NS
+            self._at_thermal_step, self._at_governor_step = Use(), Use()
             for emitter in self.emitters:
                 emitter.next_ns = clockfile.BOOT_NS
             self._changed()
             self._publish_next()
+
+    def monitors(self) -> Monitors:
+        """What the power monitors read now; None where they cannot be read."""
+        if self.faults.on("sensor-dead") is not None:
+            return None
+        return self._frozen if self._frozen is not None else self.sensor.read()
+
+    def freeze(self, stuck: bool) -> None:
+        """Lets the monitors keep what they read now, or follow again."""
+        with self.lock:
+            self.settle()
+            self._frozen = self.sensor.read() if stuck else None
 
     def _observe(self, power_w: tuple[float, ...], span_s: float) -> None:
         self.sensor.advance(dict(zip(self.model.rails, power_w, strict=True)), span_s)
@@ -130,7 +153,8 @@ class Machine:
             self.timeline.queue(words[clockfile.SEG_START], words[clockfile.SEG_END], activity)
 
     def _next_due(self) -> int:
-        return min([self._next_thermal_ns, *(emitter.next_ns for emitter in self.emitters)])
+        own_ns = min(self._next_thermal_ns, self._next_governor_ns)
+        return min([own_ns, *(emitter.next_ns for emitter in self.emitters)])
 
     def _publish_next(self) -> None:
         self.words[clockfile.NEXT_EVENT] = self._next_due()
@@ -145,12 +169,16 @@ class Machine:
         if self._next_thermal_ns <= now_ns:
             self._next_thermal_ns = now_ns + THERMAL_STEP_NS
             self._thermal_step()
+        if self._next_governor_ns <= now_ns:
+            self._next_governor_ns = now_ns + GOVERNOR_NS
+            self._governor_step()
         for emitter in [each for each in self.emitters if each.next_ns <= now_ns]:
             if not emitter.fire(self, now_ns):
                 self.emitters.remove(emitter)
 
     def _thermal_step(self) -> None:
-        use, self.timeline.since_step = self.timeline.since_step, Use()
+        use = self.timeline.total.since(self._at_thermal_step)
+        self._at_thermal_step = replace(self.timeline.total)
         step_s = THERMAL_STEP_NS / NS
         condition = self.condition
         condition.busy = use.gpu_ns > 0
@@ -161,13 +189,25 @@ class Machine:
             self._changed()
         else:
             self.timeline.idle_w = self.model.idle_w(condition)
-            self.on_state(condition)
+            self.on_state(condition, self.monitors())
+
+    def _governor_step(self) -> None:
+        """Lets free clocks follow the load; with pinned clocks there is nothing to look at."""
+        use = self.timeline.total.since(self._at_governor_step)
+        self._at_governor_step = replace(self.timeline.total)
+        if self.condition.pinned:
+            # Looked at again once a thermal step has passed: no event more than need be.
+            self._next_governor_ns = self._next_thermal_ns
+            return
+        if self.model.govern(self.condition, busy=use.gpu_ns > 0):
+            self._changed()
 
     def _changed(self) -> None:
         self.model.settle(self.condition)
         self.timeline.idle_w = self.model.idle_w(self.condition)
+        self.timeline.other_gpu = self.condition.other_gpu
         self.words[clockfile.STATE] += 1
-        self.on_state(self.condition)
+        self.on_state(self.condition, self.monitors())
 
     def change(self, alter: Callable[[Condition], None]) -> None:
         """Changes clocks or mode now, so that what ran before keeps its power."""
@@ -175,6 +215,16 @@ class Machine:
             self.settle()
             alter(self.condition)
             self._changed()
+
+    def work(self, span_ns: int) -> None:
+        """Lets a program of the board work from now on, on a core of its own."""
+        self.timeline.work(span_ns, self.model.working_w(self.condition))
+
+    def total_w(self) -> float:
+        """The true power that enters the board, at the end of what has been played."""
+        last = self.timeline.truth[-1] if self.timeline.truth else None
+        power_w = last.power_w if last is not None else self.timeline.idle_w
+        return power_w[self.model.rails.index(self.model.board.sensor.total_rail)]
 
     def register(self, activity: Activity) -> int:
         """Names an activity of a process (see `Timeline.register`)."""
@@ -207,4 +257,6 @@ class Machine:
                 ],
                 "now_ns": self.now_ns,
                 "reset_seed": self.seed.reset,
+                "sensors": self.sensor.errors(),
+                "meter": meter_of(self.seed, 0).truth(),
             }

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from hil.emulator.board import Noise
+
 NS = 1_000_000_000
 
 
@@ -41,17 +43,14 @@ class Seed:
         return numpy.random.Generator(numpy.random.Philox(key=self.digest(*purpose)))
 
 
-MURMUR_NS = 250_000_000
-MURMUR_SD_W = 0.1
-"""The system's small change on VDD_IN, new every quarter of a second. Behind the monitor's lag
-that leaves a spread of about 55 mW from line to line and little memory over a second, as lines
-of tx2_1.log have beside the bursts (54 mW under load, 61 mW idle; correlation 0.14 to 0.24)."""
+def murmur(seed: Seed, start_ns: int, noise: Noise) -> Iterator[tuple[int, float]]:
+    """Yields (until when, extra watts, of either sign) without gaps from `start_ns` on.
 
-
-def murmur(seed: Seed, start_ns: int) -> Iterator[tuple[int, float]]:
-    """Yields (until when, extra watts, of either sign) without gaps from `start_ns` on."""
+    The system's small change on VDD_IN, of which the monitor's lag leaves little.
+    """
     draw = seed.stdlib("murmur")
+    period_ns = round(noise.murmur_period_s * NS)
     until_ns = start_ns
     while True:
-        until_ns += MURMUR_NS
-        yield until_ns, max(-2.5, min(2.5, draw.gauss(0.0, 1.0))) * MURMUR_SD_W
+        until_ns += period_ns
+        yield until_ns, max(-2.5, min(2.5, draw.gauss(0.0, 1.0))) * noise.murmur_sd_w

@@ -13,7 +13,10 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hil.emulator import monitors
 from hil.emulator.boardmodel import BoardModel, Condition
+from hil.emulator.releases import RELEASE_VARIABLE, Release
+from hil.emulator.sensor import Registers
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 STANDINS = Path(__file__).resolve().parent / "standins"
@@ -29,41 +32,34 @@ DIRECTORIES = (
     "sys/kernel/debug/bpmp/debug/clk/emc",
     "tmp",
     "usr/bin",
+    "usr/src/tensorrt/bin",
     "usr/sbin",
     "var/lib/hil",
     "var/lib/nvpmodel",
 )
 GPU = "17000000.gp10b/devfreq/17000000.gp10b"
 PROGRAMS = {
-    "usr/bin/tegrastats": "tegrastats",
     "usr/sbin/nvpmodel": "nvpmodel",
     "usr/bin/jetson_clocks": "jetson_clocks",
+    "usr/bin/meter": "meter",
     "usr/bin/sudo": "sudo",
     "usr/bin/hil-board": "hil_board",
 }
-MONITORS = {
-    "0-0040": ("VDD_SYS_GPU", "VDD_SYS_SOC", "VDD_4V0_WIFI"),
-    "0-0041": ("VDD_IN", "VDD_SYS_CPU", "VDD_SYS_DDR"),
-}
-"""INA3221 chips of the module by i2c address, with the rails on their three channels."""
-
-RELEASE = (
-    "# R32 (release), REVISION: 7.1, GCID: 29818004, BOARD: t186ref, EABI: aarch64, "
-    "DATE: Sat Feb 19 17:07:00 UTC 2022\n"
-)
+TRTEXEC = "usr/src/tensorrt/bin/trtexec"
 LABEL = (
     "This board is emulated by hil. No figure it yields was measured on hardware; "
     "every figure must be labelled EMULATED wherever it is shown or stored.\n"
 )
 
 
-def build(root: Path, model: BoardModel, private: Path) -> dict[str, str]:
+def build(root: Path, model: BoardModel, private: Path, release: Release) -> dict[str, str]:
     """Creates the board's file tree.
 
     Args:
         root: an empty folder.
         model: the board.
         private: the emulator's own folder with the socket and the clock.
+        release: of L4T.
 
     Returns:
         The environment of the board's processes.
@@ -75,18 +71,21 @@ def build(root: Path, model: BoardModel, private: Path) -> dict[str, str]:
     (root / "sys/class/devfreq/17000000.gp10b").symlink_to(f"../../devices/{GPU}")
     (root / "proc/sys/kernel/random/boot_id").write_text(f"{uuid.uuid4()}\n")
     (root / "etc/hil-emulated").write_text(LABEL)
-    (root / "etc/nv_tegra_release").write_text(RELEASE)
+    (root / "etc/nv_tegra_release").write_text(release.tegra_release + "\n")
     (root / "etc/hostname").write_text("tx2-emulated\n")
     (root / "etc/nvpmodel.conf").write_text(_nvpmodel_conf(model))
     (root / "proc/device-tree/model").write_bytes(b"quill\0")
     (root / "proc/device-tree/compatible").write_bytes(
         b"nvidia,p2597-0000+p3310-1000\0nvidia,tegra186\0"
     )
-    environment = _environment(root, private)
+    environment = {**_environment(root, private), RELEASE_VARIABLE: release.name}
+    _launcher(root / release.tegrastats, _program("tegrastats"), environment)
     for path, module in PROGRAMS.items():
         _launcher(root / path, _program(module), environment)
     _launcher(root / "usr/bin/python3", _python(), environment)
-    _monitors(root, model)
+    if release.tensorrt:
+        _launcher(root / TRTEXEC, _board_python("trtexec"), environment)
+    monitors.create(root, averaging=model.averaging, names=dict(release.rails))
     return environment
 
 
@@ -125,6 +124,12 @@ def _python() -> str:
     )
 
 
+def _board_python(module: str) -> str:
+    """A program that lives in the board's time, as Python programs of the board do."""
+    start = f"import sys; from hil.emulator.programs.{module} import main; sys.exit(main())"
+    return _python().replace('"$@"', f'-B -c {shlex.quote(start)} "$@"')
+
+
 def _launcher(path: Path, command: str, environment: dict[str, str]) -> None:
     """Writes a command; the board's variables are in it, so a cleared environment does no harm."""
     exports = "\n".join(
@@ -141,19 +146,9 @@ def _nvpmodel_conf(model: BoardModel) -> str:
     return "\n".join([*lines, f"< PM_CONFIG DEFAULT={model.default_mode} >"]) + "\n"
 
 
-def _monitors(root: Path, model: BoardModel) -> None:
-    for number, (address, rails) in enumerate(MONITORS.items()):
-        folder = root / f"sys/bus/i2c/drivers/ina3221x/{address}/iio:device{number}"
-        folder.mkdir(parents=True)
-        # 1 = the chip runs freely and averages; 0 = each read starts one conversion.
-        (folder / "running_mode").write_text(f"{int(model.averaging)}\n")
-        for channel, rail in enumerate(rails):
-            (folder / f"rail_name_{channel}").write_text(f"{rail}\n")
-
-
 @dataclass
 class StateFiles:
-    """Keeps the files that show clocks and temperatures in step with the board.
+    """Keeps the files that show clocks and temperatures, and the monitors' nodes, in step.
 
     Args:
         root: the board's root folder.
@@ -164,8 +159,13 @@ class StateFiles:
     model: BoardModel
     _written: dict[str, str] = field(default_factory=dict)
 
-    def update(self, condition: Condition) -> None:
+    def __post_init__(self) -> None:
+        self.nodes = monitors.Nodes(self.root)
+
+    def update(self, condition: Condition, registers: dict[str, Registers] | None) -> None:
         """Writes the files whose content has changed."""
+        if registers is not None:
+            self.nodes.write(registers)
         files = _gpu_files(condition)
         clocks = condition.clocks(loaded=condition.busy)
         files["sys/kernel/debug/bpmp/debug/clk/emc/rate"] = str(round(clocks.emc_mhz * 1e6))
@@ -204,7 +204,7 @@ def _gpu_files(condition: Condition) -> dict[str, str]:
     hz = {
         "cur_freq": condition.clocks(loaded=condition.busy).gpu_mhz,
         "min_freq": condition.idle_clocks.gpu_mhz,
-        "max_freq": condition.load_clocks.gpu_mhz,
+        "max_freq": condition.peak_clocks.gpu_mhz,
     }
     return {f"sys/devices/{GPU}/{name}": str(round(mhz * 1e6)) for name, mhz in hz.items()}
 
@@ -216,7 +216,7 @@ def _core_files(core: int, condition: Condition, *, online: bool) -> dict[str, s
         khz = {
             "cur": condition.clocks(loaded=condition.busy).cpu_mhz,
             "min": condition.idle_clocks.cpu_mhz,
-            "max": condition.load_clocks.cpu_mhz,
+            "max": condition.peak_clocks.cpu_mhz,
         }
         for name, mhz in khz.items():
             files[f"{folder}/cpufreq/scaling_{name}_freq"] = str(round(mhz * 1000))

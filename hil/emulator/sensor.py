@@ -15,6 +15,8 @@ from hil.emulator.board import Noise, Rail, Sensor
 NS = 1_000_000_000
 BUS_STEP_MV = 8
 """Step of the INA3221's bus voltage register (data sheet)."""
+SHUNT_STEP_UV = 40.0
+"""Step of its shunt voltage register (data sheet); one of them is a rail's `lsb_ma`."""
 
 
 @dataclass
@@ -58,10 +60,46 @@ def quantise_mw(rail: Rail, power_w: float, input_w: float = 0.0) -> int:
         power_w: what the rail carries.
         input_w: what the whole module draws.
     """
+    return registers(rail, power_w, input_w).mw
+
+
+@dataclass(frozen=True)
+class Registers:
+    """What one channel's nodes read: millivolts, milliamperes, milliwatts."""
+
+    mv: int
+    ma: int
+    mw: int
+
+
+def registers(rail: Rail, power_w: float, input_w: float = 0.0) -> Registers:
+    """Returns what a rail's monitor holds for a true power (see `quantise_mw`)."""
     volts_mv = bus_mv(rail, input_w)
     current_ma = power_w * 1e6 / volts_mv * rail.gain + rail.offset_ma
     steps = max(0, round(current_ma / rail.lsb_ma))
-    return volts_mv * steps * rail.lsb_ma // 1000
+    milliamperes = steps * rail.lsb_ma
+    return Registers(volts_mv, milliamperes, volts_mv * milliamperes // 1000)
+
+
+def specimen(sensor: Sensor, rng: random.Random) -> Sensor:
+    """One board's own monitors: every channel's offset and gain drawn from the stated tolerances.
+
+    Normal, a third of the limit wide and cut there: the limits are what no good part exceeds.
+    """
+
+    def drawn(limit: float) -> float:
+        return max(-limit, min(limit, rng.gauss(0.0, limit / 3.0)))
+
+    rails = tuple(
+        rail.model_copy(
+            update={
+                "offset_ma": rail.offset_ma + drawn(sensor.offset_uv / SHUNT_STEP_UV * rail.lsb_ma),
+                "gain": rail.gain * (1.0 + drawn(sensor.gain_error) + drawn(sensor.shunt_error)),
+            }
+        )
+        for rail in sensor.rails
+    )
+    return sensor.model_copy(update={"rails": rails})
 
 
 class RailSensors:
@@ -79,13 +117,20 @@ class RailSensors:
         for name, lag in self._lags.items():
             lag.advance(power_w.get(name, 0.0), seconds)
 
-    def read_mw(self) -> dict[str, int]:
-        """Returns what the monitors report now, by rail, in the board's order."""
+    def read(self) -> dict[str, Registers]:
+        """Returns what the monitors hold now, by rail, in the board's order."""
         input_w = self._lags[self._total].value
         return {
-            rail.name: quantise_mw(rail, self._lags[rail.name].value, input_w)
-            for rail in self._rails
+            rail.name: registers(rail, self._lags[rail.name].value, input_w) for rail in self._rails
         }
+
+    def errors(self) -> dict[str, dict[str, float]]:
+        """What each channel is off by, for tests: offset in mA, gain over the true one."""
+        return {rail.name: {"offset_ma": rail.offset_ma, "gain": rail.gain} for rail in self._rails}
+
+    def read_mw(self) -> dict[str, int]:
+        """Returns the milliwatts of `read`, which is what tegrastats prints."""
+        return {name: values.mw for name, values in self.read().items()}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
 import json
 import os
 import shutil
@@ -26,8 +25,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hil.core.errors import ConfigError, HilError, HostError
 from hil.emulator import clockfile, rootfs
 from hil.emulator.boardmodel import BoardModel
+from hil.emulator.client import BoardRefusedError
 from hil.emulator.daemon import Daemon
+from hil.emulator.failing import Failing, kill_processes
+from hil.emulator.faults import Faults, Settings, parse, settings_of
 from hil.emulator.machine import Machine
+from hil.emulator.releases import RELEASES
 from hil.emulator.sshserver import USER, Login, SshListener
 
 
@@ -41,6 +44,9 @@ class Options:
         root: the board's root folder, None for a temporary one.
         seed: which specimen of the board it is; all its noise follows from it.
         authorized_key: a file of public keys that may log in, None to make a fresh key pair.
+        sensor_mode: "continuous" or "triggered" power monitors, None for the board's own.
+        faults: what goes wrong from the start, as `hil.emulator.faults.parse` reads it.
+        release: of L4T: "r32", or "r28" with its names and without TensorRT.
     """
 
     board: str = "tx2"
@@ -48,6 +54,9 @@ class Options:
     root: Path | None = None
     seed: int = 0
     authorized_key: Path | None = None
+    sensor_mode: str | None = None
+    faults: tuple[str, ...] = ()
+    release: str = "r32"
 
 
 class EmulatedBoard:
@@ -68,21 +77,29 @@ class EmulatedBoard:
         if any(self.root.iterdir()):
             self._kept_root = True
             raise ConfigError(f"{self.root} is not empty", fix="name a new or empty folder")
-        model = BoardModel(options.board)
+        model = BoardModel(options.board, options.sensor_mode)
         clockfile.create(self._private / "clock")
-        environment = rootfs.build(self.root, model, self._private)
+        environment = rootfs.build(self.root, model, self._private, RELEASES[options.release])
         words = clockfile.attach(self._private / "clock")
         files = rootfs.StateFiles(self.root, model)
-        machine = Machine(model, options.seed, words, files.update)
-        self._daemon = Daemon(self._private / "socket", machine, self.root)
+        faults = Faults()
+        machine = Machine(model, options.seed, words, files.update, faults)
+        self._daemon = Daemon(self._private / "socket", machine, self.root, files.nodes)
+        self._nodes = files.nodes
         self._host_key = _make_key(self._private / "host_ed25519")
         self.identity: Path | None = None
         authorized = _authorized(options.authorized_key)
         if not authorized:
             self.identity = self._private / "id_ed25519"
             authorized = (_make_key(self.identity),)
-        login = Login(self._host_key, authorized, self.root, environment)
+        login = Login(self._host_key, authorized, self.root, environment, faults)
         self._listener = _listen(login, options.port)
+        socket_path = self._private / "socket"
+        self._failing = Failing(machine, self.root, socket_path, self._listener.wire)
+        self._daemon.failing = self._failing
+        self._faults = faults
+        for text in options.faults:
+            self.fault(*parse(text))
         self._daemon.start()
         self._listener.start()
         self._warming = threading.Thread(target=self._daemon.compute.warm)
@@ -100,13 +117,31 @@ class EmulatedBoard:
             "identity": str(self.identity) if self.identity else None,
         }
 
+    def fault(self, name: str, settings: Settings | None = None) -> None:
+        """Switches a fault on (see `hil.emulator.faults`); settings not given have defaults.
+
+        Raises:
+            BoardRefusedError: no such fault or setting.
+        """
+        given = [f"{key}={value}" for key, value in (settings or {}).items()]
+        self._failing.put(name, settings_of(name, given))
+
+    def clear(self, name: str | None = None) -> None:
+        """Switches a fault off, or all of them."""
+        self._faults.clear(name)
+
+    def faults(self) -> dict[str, Settings]:
+        """The faults that are on."""
+        return self._faults.listing()
+
     def close(self) -> None:
         """Ends the board and everything that runs on it."""
         self._warming.join()
         self._listener.stop()
-        _kill_processes(str(self._private / "socket"))
+        kill_processes(str(self._private / "socket"))
         self._daemon.shutdown()
         self._daemon.server_close()
+        self._nodes.close()
         self._remove()
 
     def _remove(self) -> None:
@@ -162,17 +197,6 @@ def _public_key(path: Path, kind: str, text: str) -> paramiko.PKey:
         raise ConfigError(f"{path} holds no usable public key", why=str(error)) from error
 
 
-def _kill_processes(socket_path: str) -> None:
-    """Ends what still runs on the board: processes whose environment names its socket."""
-    marker = f"HIL_BOARD_SOCKET={socket_path}".encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        with contextlib.suppress(OSError):
-            if marker in (entry / "environ").read_bytes().split(b"\0"):
-                os.kill(int(entry.name), signal.SIGKILL)
-
-
 def _parse() -> tuple[Options, bool]:
     parser = argparse.ArgumentParser(prog="python -m hil.emulator.serve", description=__doc__)
     parser.add_argument("--board", default="tx2", help="shipped board or board file")
@@ -180,9 +204,25 @@ def _parse() -> tuple[Options, bool]:
     parser.add_argument("--root", type=Path, help="folder for the board's files")
     parser.add_argument("--seed", type=int, default=0, help="seed of all noise")
     parser.add_argument("--authorized-key", type=Path, help="public keys that may log in")
+    parser.add_argument(
+        "--sensor-mode", choices=("continuous", "triggered"), help="how the monitors convert"
+    )
+    parser.add_argument("--release", choices=sorted(RELEASES), default="r32", help="of L4T")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="NAME[:K=V,...]", help="what goes wrong"
+    )
     parser.add_argument("--json", action="store_true", help="end when stdin closes")
     given = parser.parse_args()
-    options = Options(given.board, given.port, given.root, given.seed, given.authorized_key)
+    options = Options(
+        given.board,
+        given.port,
+        given.root,
+        given.seed,
+        given.authorized_key,
+        given.sensor_mode,
+        tuple(given.fault),
+        given.release,
+    )
     return options, given.json
 
 
@@ -209,6 +249,9 @@ def main() -> int:
     except HilError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+    except BoardRefusedError as error:
+        sys.stderr.write(f"{error}\n")
+        return ConfigError.exit_code
     try:
         sys.stdout.write(json.dumps(board.description()) + "\n")
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from collections.abc import Callable
@@ -12,11 +13,14 @@ import paramiko
 from paramiko import SFTPAttributes, SFTPHandle, SFTPServer, SFTPServerInterface
 from paramiko.sftp import SFTP_FAILURE, SFTP_OK
 
+from hil.emulator.faults import Faults
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 START = "/home/nvidia"
 MAX_LINKS = 40
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 T = TypeVar("T")
 
 
@@ -116,9 +120,12 @@ class BoardHandle(SFTPHandle):
 class BoardSftp(SFTPServerInterface):
     """The file operations, each inside the root."""
 
-    def __init__(self, server: paramiko.ServerInterface, root: Path, *args: Any) -> None:
+    def __init__(
+        self, server: paramiko.ServerInterface, root: Path, faults: Faults, *args: Any
+    ) -> None:
         super().__init__(server, *args)
         self._root = root
+        self._faults = faults
 
     def _find(self, path: str, *, follow: bool = True) -> Path:
         return resolve(self._root, path, follow=follow)
@@ -161,6 +168,8 @@ class BoardSftp(SFTPServerInterface):
         """Opens a file."""
 
         def opened() -> SFTPHandle:
+            if flags & WRITING and self._faults.on("disk-full") is not None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             mode = attr.st_mode if attr.st_mode is not None else 0o666
             number = os.open(self._find(path), flags | os.O_CLOEXEC, mode & 0o777)
             return BoardHandle(number, flags)

@@ -21,7 +21,9 @@ from typing import IO
 
 import paramiko
 
+from hil.emulator.faults import Faults
 from hil.emulator.sftp import BoardSftp
+from hil.emulator.wirefaults import Wire
 
 USER = "nvidia"
 CHUNK = 1 << 15
@@ -37,6 +39,7 @@ class Login:
     authorized: tuple[paramiko.PKey, ...]
     root: Path
     environment: Mapping[str, str]
+    faults: Faults = field(default_factory=Faults)
 
     @property
     def home(self) -> Path:
@@ -152,7 +155,8 @@ class Commands:
             self.running.remove(running)
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             channel.send_exit_status(status if status >= 0 else 128 - status)
-        channel.close()
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            channel.close()
 
     def reap(self) -> None:
         """Ends commands whose channel is gone; call every now and then."""
@@ -192,6 +196,7 @@ class SshListener:
 
     def __post_init__(self) -> None:
         self.commands = Commands(self.login)
+        self.wire = Wire(self.login.faults)
         self._socket = socket.create_server(("127.0.0.1", self.port))
         self.port = self._socket.getsockname()[1]
         self._transports: list[paramiko.Transport] = []
@@ -208,13 +213,19 @@ class SshListener:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
+            if not self.wire.up:
+                connection.close()
+                continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        transport = paramiko.Transport(connection)
+        wired = self.wire.attach(connection)
+        transport = paramiko.Transport(wired)
         transport.add_server_key(self.login.host_key)
-        transport.set_subsystem_handler("sftp", paramiko.SFTPServer, BoardSftp, self.login.root)
+        transport.set_subsystem_handler(
+            "sftp", paramiko.SFTPServer, BoardSftp, self.login.root, self.login.faults
+        )
         self._transports.append(transport)
         try:
             transport.start_server(
@@ -231,6 +242,7 @@ class SshListener:
             pass
         finally:
             transport.close()
+            self.wire.detach(wired)
             self._transports.remove(transport)
 
     def _reap(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hil.emulator import clockfile
@@ -23,13 +24,23 @@ def work_ns(seed: Seed, number: int, line: int) -> int:
     return round(seed.stdlib("tegrastats", number, line).uniform(*WORK_MS) * NS / 1000)
 
 
-def reading(machine: Machine, line: int) -> dict[str, Any]:
+@dataclass
+class Since:
+    """Where a tegrastats last looked; its percentages are of the time since then."""
+
+    at_ns: int | None = None
+    use: Use = field(default_factory=Use)
+
+
+def reading(machine: Machine, line: int, since: Since) -> dict[str, Any]:
     """Collects one reading under the machine's lock, and starts the next stretch of use."""
     machine.settle()
-    timeline, condition = machine.timeline, machine.condition
-    use, timeline.since_line = timeline.since_line, Use()
-    span_ns = max(1, machine.now_ns - machine.last_line_ns)
-    machine.last_line_ns = machine.now_ns
+    condition, total = machine.condition, machine.timeline.total
+    if since.at_ns is None or since.at_ns > machine.now_ns:  # a first line, or a reset between
+        since.at_ns, since.use = machine.now_ns, replace(total)
+    use = total.since(since.use)
+    span_ns = max(1, machine.now_ns - since.at_ns)
+    since.at_ns, since.use = machine.now_ns, replace(total)
     clocks = condition.clocks(loaded=use.gpu_ns > 0)
     used_mb = SYSTEM_MB + clockfile.memory_in_use(machine.words) // 2**20
     return {
@@ -46,7 +57,7 @@ def reading(machine: Machine, line: int) -> dict[str, Any]:
         "gpu_percent": min(99, round(100 * use.gpu_ns / span_ns)),
         "gpu_mhz": int(clocks.gpu_mhz),
         "temps_c": machine.model.zones(condition),
-        "rails": machine.sensor.read_mw(),
+        "rails": {name: values.mw for name, values in (machine.monitors() or {}).items()},
     }
 
 

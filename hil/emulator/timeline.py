@@ -45,14 +45,32 @@ class Piece:
     power_w: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Work:
+    """A program's own work beside what runs: power of each rail on top, for a while."""
+
+    start_ns: int
+    stop_ns: int
+    power_w: tuple[float, ...]
+
+
 @dataclass
 class Use:
-    """What has been in use since somebody last asked, in nanoseconds of full use."""
+    """What has been in use since the history started, in nanoseconds of full use."""
 
     gpu_ns: float = 0.0
     emc_ns: float = 0.0
     cpu_ns: float = 0.0
     energy_j: float = 0.0
+
+    def since(self, before: Use) -> Use:
+        """What has been used between two moments."""
+        return Use(
+            self.gpu_ns - before.gpu_ns,
+            self.emc_ns - before.emc_ns,
+            self.cpu_ns - before.cpu_ns,
+            self.energy_j - before.energy_j,
+        )
 
 
 @dataclass
@@ -65,6 +83,7 @@ class Timeline:
         background: the operating system's bursts, in order, from `now_ns` on.
         murmur: its small change, (until when, watts) without gaps from `now_ns` on.
         idle_w: what the board draws when nothing runs; the owner refreshes it with the state.
+        other_gpu: share of the GPU's time that is somebody else's.
         observe: told each piece as (power of each rail, seconds), in order.
     """
 
@@ -77,8 +96,9 @@ class Timeline:
     activities: dict[int, Activity] = field(default_factory=dict)
     queued: deque[tuple[int, int, int]] = field(default_factory=deque)
     truth: deque[Piece] = field(default_factory=lambda: deque(maxlen=TRUTH_PIECES))
-    since_line: Use = field(default_factory=Use)
-    since_step: Use = field(default_factory=Use)
+    total: Use = field(default_factory=Use)
+    works: list[Work] = field(default_factory=list)
+    other_gpu: float = 0.0
 
     def __post_init__(self) -> None:
         self._burst = next(self.background)
@@ -101,6 +121,11 @@ class Timeline:
         if stop_ns > start_ns and activity in self.activities:
             self.queued.append((start_ns, stop_ns, activity))
 
+    def work(self, span_ns: int, power_w: tuple[float, ...]) -> None:
+        """Lets a program work from now on, on a core of its own."""
+        if span_ns > 0:
+            self.works.append(Work(self.now_ns, self.now_ns + span_ns, power_w))
+
     def play(self, until_ns: int) -> None:
         """Plays the history up to a time, using up the segments queued until there."""
         while self.now_ns < until_ns:
@@ -112,6 +137,8 @@ class Timeline:
                 self._burst = next(self.background)
             while self._murmur_until_ns <= stop_ns:
                 self._murmur_until_ns, self._murmur_w = next(self.murmur)
+            if self.works:
+                self.works = [work for work in self.works if work.stop_ns > stop_ns]
 
     def _next_change(self, until_ns: int) -> tuple[int, int]:
         running, stop_ns = IDLE, until_ns
@@ -122,7 +149,8 @@ class Timeline:
             else:
                 stop_ns = min(stop_ns, start_ns)
         edge = self._burst.stop_ns if self._bursting() else self._burst.start_ns
-        return min(stop_ns, edge, self._murmur_until_ns), running
+        works = min((work.stop_ns for work in self.works), default=stop_ns)
+        return min(stop_ns, edge, self._murmur_until_ns, works), running
 
     def _bursting(self) -> bool:
         return self._burst.start_ns <= self.now_ns
@@ -136,14 +164,18 @@ class Timeline:
         power_w = tuple(
             base + extra_w * share for base, share in zip(power_w, self._share, strict=True)
         )
+        for work in self.works:
+            power_w = tuple(base + more for base, more in zip(power_w, work.power_w, strict=True))
         self._remember(stop_ns, running, power_w)
         self.observe(power_w, span_ns / NS)
-        for use in (self.since_line, self.since_step):
-            use.energy_j += power_w[self._module] * span_ns / NS
-            use.cpu_ns += span_ns * (0.9 if activity else 0.0) + (span_ns if burst_w else 0)
-            if activity:
-                use.gpu_ns += span_ns * activity.gpu_busy
-                use.emc_ns += span_ns * activity.emc_busy
+        use = self.total
+        use.energy_j += power_w[self._module] * span_ns / NS
+        use.cpu_ns += span_ns * (0.9 if activity else 0.0) + (span_ns if burst_w else 0)
+        use.cpu_ns += span_ns * len(self.works)
+        own = activity.gpu_busy if activity else 0.0
+        use.gpu_ns += span_ns * (own + self.other_gpu * (1.0 - own))
+        if activity:
+            use.emc_ns += span_ns * activity.emc_busy
         self.now_ns = stop_ns
 
     def _remember(self, stop_ns: int, running: int, power_w: tuple[float, ...]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def public(thing: object) -> set[str]:
 
 def test_no_public_name_is_missing_from_the_real_release(tensorrt):
     api = json.loads(API.read_text())
-    names = public(tensorrt)
+    # A function of the plugin library, whose names the record of the API leaves out.
+    names = public(tensorrt) - {"init_libnvinfer_plugins"}
     assert len(names) > 20
     assert names <= set(api)
     for name in names:
@@ -338,12 +340,14 @@ def test_equal_seeds_give_equal_latencies(run, board):
 
 @pytest.mark.board
 def test_load_shows_in_the_true_power(run, board):
+    board.run("sudo", "-n", "jetson_clocks")
+    board.python("import time; time.sleep(1)")
     run(LOOP, network(), "2000")
     truth = json.loads(board.run("hil-board", "truth").stdout)
     column = truth["rails"].index("VDD_SYS_GPU")
     idle = [power[column] for _, _, what, power in truth["pieces"] if what == 0]
     busy = [(b - a, power[column]) for a, b, what, power in truth["pieces"] if what != 0]
-    assert max(power for _, power in busy) > 2 * np.median(idle or [0.15])
+    assert max(power for _, power in busy) > 2 * np.median(idle)
     assert sum(span for span, _ in busy) > 0.5e9
 
 
@@ -447,3 +451,30 @@ def test_events_measure_the_stream(run):
     ).split()
     assert said[:2] == ["0.0", "False"]
     assert abs(float(said[2])) < 1e-6
+
+
+@pytest.mark.board
+def test_a_build_without_memory_names_the_layer_it_stopped_at(run, board):
+    said = run(
+        "import os\n"
+        "os.dup2(1, 2)\n"
+        "hog = cuda.mem_alloc(cuda.mem_get_info()[0] - 1000)\n"
+        "print(build())",
+        network(),
+    )
+    assert "Error Code 2: OutOfMemory (no further information)" in said
+    assert re.search(r"Could not find any implementation for node .*conv", said)
+    assert said.splitlines()[-1] == "None"
+
+
+@pytest.mark.board
+def test_free_clocks_make_the_first_inferences_slow(run):
+    program = LOOP.replace("stamps = [", "time.sleep(1)\nstamps = [")
+    stamps = np.array(json.loads(run(program, network(), "4000"))) / 1e9
+    taken, since = np.diff(stamps), stamps[1:] - stamps[0]
+    early, late = np.median(taken[since < 0.04]), np.median(taken[since > 0.3])
+    assert early > 2 * late
+    pinned = LOOP.replace("stamps = [", "import os; os.system('sudo -n jetson_clocks')\nstamps = [")
+    assert np.median(np.diff(json.loads(run(pinned, network(), "500")))) / 1e9 == pytest.approx(
+        late, rel=0.03
+    )

@@ -7,6 +7,7 @@ from itertools import repeat
 import pytest
 
 from hil.emulator import clockfile
+from hil.emulator.board import load_board
 from hil.emulator.boardmodel import BoardModel
 from hil.emulator.clockfile import NEXT_EVENT, NOW, SEG_ACTIVITY, SEG_END, SEG_START, STATE
 from hil.emulator.machine import Machine
@@ -89,7 +90,7 @@ def test_use_counts_the_share_of_the_gpu():
     line = timeline()
     line.queue(0, 4 * NS, line.register(Activity((6.0, 1.0), gpu_busy=0.5)))
     line.play(8 * NS)
-    assert line.since_line.gpu_ns == pytest.approx(2 * NS)
+    assert line.total.gpu_ns == pytest.approx(2 * NS)
 
 
 def test_noise_hangs_on_both_seeds_and_its_purpose():
@@ -105,7 +106,7 @@ def test_noise_hangs_on_both_seeds_and_its_purpose():
 def test_murmur_has_no_mean_and_the_recorded_size():
     import statistics
 
-    source = murmur(Seed(0, 0), 0)
+    source = murmur(Seed(0, 0), 0, load_board("tx2").noise)
     watts = [next(source)[1] for _ in range(4000)]
     assert statistics.mean(watts) == pytest.approx(0.0, abs=0.006)
     assert statistics.pstdev(watts) == pytest.approx(0.1, rel=0.05)

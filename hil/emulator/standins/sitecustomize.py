@@ -8,6 +8,9 @@ if "HIL_BOARD_CLOCK" in os.environ:
         from hil.emulator import boardtime
 
         boardtime.install()
+        if os.environ.get("HIL_BOARD_RELEASE") == "r28":
+            # JetPack 3 has neither: importing them fails as it does there.
+            sys.modules["tensorrt"] = sys.modules["pycuda"] = None  # type: ignore[assignment]
     except OSError as error:
         sys.stderr.write(f"the emulated board is gone: {error}\n")
         sys.stderr.flush()

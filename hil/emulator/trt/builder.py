@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -87,13 +88,12 @@ def build(request: Request, device: Device) -> Plan:
 
     Raises:
         BuildError: the network cannot be built.
-        OutOfMemoryError: weights and their copies do not fit into memory.
     """
     network = request.network
     lowered = _lowered(request, device)
     kernels: list[Kernel] = lowered["kernels"]
     scratch = 2 * sum(kernel["bytes_weights"] for kernel in kernels)
-    device.reserve(scratch)
+    _reserve(scratch, kernels, device)
     try:
         factors, timed = _tactics(request, kernels, device)
         _spend(timed, device)
@@ -119,6 +119,24 @@ def build(request: Request, device: Device) -> Plan:
         profiling=request.profiling,
         name=request.name,
     )
+
+
+def _reserve(scratch: int, kernels: list[Kernel], device: Device) -> None:
+    """Takes what building needs: weights twice, and the tensors of the kernel being timed.
+
+    Raises:
+        BuildError: there is not so much; the message names the first kernel that cannot run.
+    """
+    free = device.free_bytes()
+    for kernel in kernels:
+        if scratch + kernel["bytes_in"] + kernel["bytes_out"] > free:
+            raise BuildError(
+                "2: [virtualMemoryBuffer.cpp::resizePhysical::145] Error Code 2: OutOfMemory "
+                "(no further information)\n"
+                "10: [optimizer.cpp::computeCosts::2011] Error Code 10: Internal Error "
+                f"(Could not find any implementation for node {kernel['name']}.)"
+            )
+    device.reserve(scratch)
 
 
 def _lowered(request: Request, device: Device) -> dict[str, Any]:
@@ -163,5 +181,8 @@ def _spend(timed: list[Kernel], device: Device) -> None:
     answer = device.time.client.call("building", kernels=timed)
     device.time.same_boot()
     start_ns = device.time.words[NOW]
+    if "crash" in answer:
+        device.time.reach(start_ns + answer["ns"] // 2)
+        os.kill(os.getpid(), answer["crash"])
     device.time.occupy(start_ns, start_ns + answer["ns"], answer["activity"])
     device.time.reach(start_ns + answer["ns"])

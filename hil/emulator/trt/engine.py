@@ -54,7 +54,8 @@ class Loaded:
         self.plan = plan
         self.device = device
         self.inputs, self.outputs = plan.inputs, plan.outputs
-        self.calculator = Calculator(plan.onnx, plan.precision)
+        inside = frozenset(name for each in plan.kernels for name in list(each["nodes"])[:-1])
+        self.calculator = Calculator(plan.onnx, plan.precision, inside)
         self._sha256 = hashlib.sha256(plan.to_bytes()).hexdigest()
         self._lowered: dict[str, Lowered] = {}
         self.weight_bytes = self.lowered(self.best()).weight_bytes
@@ -98,10 +99,15 @@ class Loaded:
 
 @dataclass
 class Figures:
-    """What an execution costs now: durations drawn ahead, and the power while it runs."""
+    """What an execution costs now: durations drawn ahead, and the power while it runs.
+
+    `gpu_s` lies between two events in the stream, `enqueue_s` is the host's share.
+    """
 
     name: str
     duration_s: float
+    gpu_s: float
+    enqueue_s: float
     layers: list[tuple[str, float]]
     memory_bytes: int
     activity: int
@@ -159,7 +165,13 @@ class Context:
             found = self.device.time.client.call("figures", name=name)
             layers = [(layer, seconds) for layer, seconds in found["layers"]]
             self._figures = Figures(
-                name, found["duration_s"], layers, found["memory_bytes"], found["activity"]
+                name,
+                found["duration_s"],
+                found["gpu_s"],
+                found["enqueue_s"],
+                layers,
+                found["memory_bytes"],
+                found["activity"],
             )
         return self._figures
 
@@ -183,6 +195,14 @@ class Context:
         if bound is None or not bound.current(bindings):
             self._bound = bound = _Bound(self, list(bindings))
         bound.promise()
+
+    def next_share(self) -> float:
+        """Draws how long the next execution takes, over what it takes on average."""
+        figures = self.figures()
+        if figures.used == len(figures.durations_ns):
+            self._draw(figures)
+        figures.used += 1
+        return figures.durations_ns[figures.used - 1] / NS / figures.duration_s
 
     def profile(self, stream: Stream, report: Callable[[str, float], Any]) -> None:
         """Tells the time of each layer of the last execution, after waiting for it."""

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx
 
     from hil.emulator.trt.device import Content
     from hil.emulator.trt.tensors import Tensor
+
+
+FLOAT, HALF = 1, 10
+"""ONNX's numbers of the two types."""
 
 
 class Calculator:
@@ -18,11 +23,17 @@ class Calculator:
 
     Args:
         onnx_bytes: the network.
-        precision: with fp16, weights, inputs and outputs are rounded to half precision.
+        precision: with fp16, weights, inputs, outputs and what passes from kernel to kernel are
+            rounded to half precision. Inside a kernel sums are as ONNX Runtime makes them; what
+            the real kernels accumulate in is not public.
+        inside: names of nodes whose results stay inside a kernel.
     """
 
-    def __init__(self, onnx_bytes: bytes, precision: str) -> None:
+    def __init__(
+        self, onnx_bytes: bytes, precision: str, inside: frozenset[str] = frozenset()
+    ) -> None:
         self._bytes = onnx_bytes
+        self._inside = inside
         self._half = precision == "fp16"
         self._session: Any = None
 
@@ -40,7 +51,11 @@ class Calculator:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        data = _half_weights(self._bytes) if self._half else self._bytes
+        data = self._bytes
+        if self._half:
+            data = half_precision(data, self._inside)
+            # Its passes would take the casts for superfluous.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
     def _rounded(self, value: np.ndarray) -> np.ndarray:
@@ -52,10 +67,16 @@ class Calculator:
             return value.astype(numpy.float16).astype(numpy.float32)
 
 
-def _half_weights(data: bytes) -> bytes:
+def half_precision(data: bytes, inside: frozenset[str]) -> bytes:
+    """Rounds a network's weights and puts rounding behind each node whose result is stored.
+
+    Args:
+        data: the network; its float tensors become halves written as floats.
+        inside: names of nodes whose results are not stored.
+    """
     import numpy
     import onnx
-    from onnx import numpy_helper
+    from onnx import helper, numpy_helper
 
     model = onnx.load_from_string(data)
     for weight in model.graph.initializer:
@@ -63,8 +84,36 @@ def _half_weights(data: bytes) -> bytes:
             with numpy.errstate(over="ignore"):
                 half = numpy_helper.to_array(weight).astype(numpy.float16)
             weight.CopyFrom(numpy_helper.from_array(half.astype(numpy.float32), weight.name))
+    floats = _float_tensors(model)
+    kept = {each.name for each in model.graph.output}
+    nodes: list[onnx.NodeProto] = []
+    renamed: dict[str, str] = {}
+    for position, node in enumerate(model.graph.node):
+        for index, name in enumerate(node.input):
+            node.input[index] = renamed.get(name, name)
+        nodes.append(node)
+        if (node.name or f"{node.op_type}_{position}") in inside:
+            continue
+        for name in node.output:
+            if name in floats and name not in kept:
+                half_name, rounded = f"{name}/half", f"{name}/rounded"
+                nodes.append(helper.make_node("Cast", [name], [half_name], to=HALF))
+                nodes.append(helper.make_node("Cast", [half_name], [rounded], to=FLOAT))
+                renamed[name] = rounded
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     result: bytes = model.SerializeToString()
     return result
+
+
+def _float_tensors(model: onnx.ModelProto) -> set[str]:
+    """Names of the intermediate tensors that are known to hold floats."""
+    from onnx import shape_inference
+
+    inferred = shape_inference.infer_shapes(model)
+    return {
+        each.name for each in inferred.graph.value_info if each.type.tensor_type.elem_type == FLOAT
+    }
 
 
 @dataclass

@@ -17,7 +17,7 @@ from ._enums import (
     Severity,
     TacticSource,
 )
-from ._parser import INetworkDefinition, OnnxParser, ParserError
+from ._parser import INetworkDefinition, OnnxParser, ParserError, init_libnvinfer_plugins
 from ._runtime import EngineInspector, ICudaEngine, IExecutionContext, Runtime
 
 __version__ = "8.2.1.8"
@@ -48,4 +48,5 @@ __all__ = [
     "Runtime",
     "Severity",
     "TacticSource",
+    "init_libnvinfer_plugins",
 ]

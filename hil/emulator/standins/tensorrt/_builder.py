@@ -1,7 +1,7 @@
 """Builder, its configuration, optimisation profiles and timing caches."""
 
 from hil.emulator.trt import builder as core
-from hil.emulator.trt.device import OutOfMemoryError, device
+from hil.emulator.trt.device import device
 
 from ._core import Dims, IHostMemory
 from ._enums import (
@@ -250,11 +250,12 @@ class Builder(Guarded, real="Builder"):
         try:
             plan = core.build(request, device())
         except core.BuildError as error:
-            self._logger.log(Severity.ERROR, str(error))
-            return None
-        except OutOfMemoryError as error:
+            for line in str(error).split("\n"):
+                self._logger.log(Severity.ERROR, line)
             self._logger.log(
-                Severity.ERROR, f"2: [virtualMemoryBuffer.cpp] Error Code 2: OutOfMemory ({error})"
+                Severity.ERROR,
+                "2: [builder.cpp::buildSerializedNetwork::609] Error Code 2: Internal Error "
+                "(Assertion enginePtr != nullptr failed. )",
             )
             return None
         if config._cache is None and request.cache is not None:

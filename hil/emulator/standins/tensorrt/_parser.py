@@ -21,6 +21,11 @@ _IMPLICIT = (
 )
 
 
+def init_libnvinfer_plugins(logger, namespace):
+    """Registers NVIDIA's plugins; none of them is emulated, so the parser goes on refusing them."""
+    return True
+
+
 class INetworkDefinition(Guarded, real="INetworkDefinition"):
     """A network, filled by the parser."""
 

@@ -121,14 +121,14 @@ class ICudaEngine(Guarded, real="ICudaEngine"):
         names = [each.name for each in self._bindings]
         return names.index(name) if name in names else -1
 
-    def binding_is_input(self, which):
+    def binding_is_input(self, which, /):
         index = which if isinstance(which, int) else self.get_binding_index(which)
         return 0 <= index < self._inputs
 
-    def get_binding_shape(self, which):
+    def get_binding_shape(self, which, /):
         return Dims(self._binding(which).shape)
 
-    def get_binding_dtype(self, which):
+    def get_binding_dtype(self, which, /):
         return BY_NUMPY[self._binding(which).dtype]
 
     def is_shape_binding(self, binding):
