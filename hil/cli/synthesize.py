@@ -172,6 +172,7 @@ def job_of(
         watch=watch,
         runtime=config.runtime.name,
         workspace_mib=config.runtime.workspace_mib,
+        cuda_graph=config.runtime.cuda_graph,
         power=config.power.source,
         rail=config.power.rail,
         interval_ms=config.power.interval_ms,

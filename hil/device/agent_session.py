@@ -314,7 +314,8 @@ def board_info(name: str, probe: Mapping[str, Any]) -> BoardInfo:
 
 
 def _engine(info: EngineInfo) -> dict[str, Any]:
-    return {"engine": info.engine_sha256, "runtime": info.spec.runtime}
+    named = {"engine": info.engine_sha256, "runtime": info.spec.runtime}
+    return {**named, "cuda_graph": True} if info.spec.cuda_graph else named
 
 
 def _engine_info(spec: EngineSpec, answer: Mapping[str, Any]) -> EngineInfo:
@@ -332,6 +333,9 @@ def _engine_info(spec: EngineSpec, answer: Mapping[str, Any]) -> EngineInfo:
             inputs=_tensors(answer["inputs"]),
             outputs=_tensors(answer["outputs"]),
             messages=tuple(str(text) for text in answer.get("messages", ())),
+            platform=answer.get("platform"),
+            dialect=answer.get("dialect"),
+            via=answer.get("via"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError("the answer to a build cannot be read", why=repr(error)) from error

@@ -69,12 +69,24 @@ class Ssh(SshHop):
 
 
 class Runtime(StrictModel):
-    """What runs networks on the board, and the ONNX opset it takes."""
+    """What runs networks on the board, and the ONNX opset it takes.
+
+    Attributes:
+        cuda_graph: start one CUDA graph an inference instead of every kernel by itself; for
+            small networks on TensorRT, whose kernels are shorter than their launches.
+    """
 
     name: Literal["tensorrt", "onnxruntime"] = "tensorrt"
     precision: Literal["fp16", "fp32"] = "fp16"
     workspace_mib: Annotated[int, Field(ge=1)] = 512
     opset: Annotated[int, Field(ge=9)] = 13
+    cuda_graph: bool = False
+
+    @model_validator(mode="after")
+    def _graphs_are_tensorrts(self) -> Self:
+        if self.cuda_graph and self.name != "tensorrt":
+            raise ValueError("cuda_graph: belongs to runtime tensorrt")
+        return self
 
 
 class State(StrictModel):

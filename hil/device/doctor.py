@@ -93,7 +93,11 @@ def _short_run(device: DeviceConfig, owner: str, network: bytes) -> Iterator[Che
     try:
         with open_session(device, owner=owner) as session:
             spec = EngineSpec(
-                session.put_blob(network), runtime.precision, runtime.name, runtime.workspace_mib
+                session.put_blob(network),
+                runtime.precision,
+                runtime.name,
+                runtime.workspace_mib,
+                cuda_graph=runtime.cuda_graph,
             )
             info = session.build(spec)
             plan = replace(SHORT_RUN, interval_ms=device.power.interval_ms)

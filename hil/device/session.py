@@ -27,7 +27,10 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What to build on the board. `build_index` k > 0 asks for a fresh build in its own slot."""
+    """What to build on the board. `build_index` k > 0 asks for a fresh build in its own slot.
+
+    `cuda_graph` says how it is run: one CUDA graph an inference (TensorRT), not every kernel.
+    """
 
     onnx_sha256: str
     precision: str = "fp16"
@@ -35,6 +38,7 @@ class EngineSpec:
     workspace_mib: int = 512
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     build_index: int = 0
+    cuda_graph: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class EngineInfo:
         key: the cache key on the board (network, flags, runtime release, platform).
         device_memory_bytes: activation memory the engine asks for, None where not told.
         messages: what the builder said that a person should see.
+        platform: the GPU that the plan is good for (`sm_6.2`), or the kind of CPU.
+        dialect: how this release of TensorRT was spoken to; None for other runtimes.
+        via: what reached the GPU: pycuda or libcudart; None where nothing had to.
     """
 
     spec: EngineSpec
@@ -59,6 +66,9 @@ class EngineInfo:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     messages: tuple[str, ...] = ()
+    platform: str | None = None
+    dialect: str | None = None
+    via: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hil.report import plausible
 from hil.report.figures import NETWORK_COLUMNS, figure_text
 
 INK, MUTED, GOOD, BAD, ACCENT = "#1f2933", "#7b8794", "#0f7b4f", "#c0392b", "#2457d6"
@@ -66,6 +67,7 @@ def render(
         columns=NETWORK_COLUMNS,
         figure_text=figure_text,
         best=result["certified"][0] if result["certified"] else None,
+        plausible=plausible,
         plots=[_plot(figure, index) for index, figure in enumerate(figures)],
     )
 

@@ -137,10 +137,14 @@ class BoardWork:
                 break
         return step
 
+    def engine(self, onnx: bytes) -> EngineInfo:
+        """Return a network's first fresh build, made anew where the board has it no more."""
+        sha256 = self.session.put_blob(onnx)
+        return self.session.build(replace(self.spec, onnx_sha256=sha256, build_index=1))
+
     def answers(self, onnx: bytes, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an engine's own outputs, (N, classes), for N pictures: those of build 1."""
-        sha256 = self.session.put_blob(onnx)
-        info = self.session.build(replace(self.spec, onnx_sha256=sha256, build_index=1))
+        info = self.engine(onnx)
         outputs = self.session.infer(info, {info.inputs[0].name: inputs})
         return np.asarray(outputs[info.outputs[0].name], dtype=np.float32)
 
@@ -155,6 +159,9 @@ def engine_json(info: EngineInfo) -> dict[str, Any]:
         "engine_sha256": info.engine_sha256,
         "runtime": info.spec.runtime,
         "runtime_version": info.runtime_version,
+        "platform": info.platform,
+        "dialect": info.dialect,
+        "cuda_graph": info.spec.cuda_graph,
         "precision": info.spec.precision,
         "build_s": info.build_s,
         "plan_bytes": info.plan_bytes,

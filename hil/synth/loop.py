@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from hil.synth.finalists import Contender, Final, Finals, check_resolution, choo
 from hil.synth.inquisitor import Inquisitor, Setup
 from hil.synth.objective import load_objective
 from hil.synth.peers import Searcher
+from hil.synth.plausible import Doubt, ask, likely
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Utility
@@ -58,6 +60,7 @@ class Job:
     rail: str | None
     interval_ms: int
     opset: int
+    cuda_graph: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Outcome:
         verdicts: the confirmation's rulings by finalist.
         candidates: every network the search measured, in order.
         least: the least violating candidate where nothing feasible was found.
+        doubt: how sure an emulated board's figures are, for every contender.
     """
 
     job: Job
@@ -81,6 +85,7 @@ class Outcome:
     finalists: tuple[Final, ...]
     finals: Finals
     least: Candidate | None
+    doubt: Doubt
 
 
 def synthesize(job: Job) -> Outcome:
@@ -124,6 +129,7 @@ def _board(job: Job) -> BoardWork:
         precision=job.profile.precision,
         runtime=job.runtime,
         workspace_mib=job.workspace_mib,
+        cuda_graph=job.cuda_graph,
     )
     return BoardWork(job.session, job.store, job.seed, spec, job.power, job.rail)
 
@@ -247,7 +253,8 @@ def _finish(
     job: Job, rounds: Rounds, inquisitor: Inquisitor, candidates: tuple[Candidate, ...]
 ) -> Outcome:
     profile, bench = job.profile, rounds.bench
-    chosen = choose(candidates[1:], utility_in(inquisitor), profile.budget.finalists)
+    kept = likely(rounds.board, profile.requirements, candidates)
+    chosen = choose(kept, utility_in(inquisitor), profile.budget.finalists)
     plan = profile.measure.confirmation.plan(job.interval_ms)
     finals = Finals(bench, rounds.board, plan, job.opset, rounds, job.watch)
     builds = profile.measure.confirmation.builds
@@ -272,6 +279,9 @@ def _finish(
         if finals.confirmation and name in finals.confirmation.needs_accuracy():
             finals.confirmation.add_accuracy(name, comparison)
 
+    contenders = (prototype, *others)
+    doubt = ask(rounds.board, [(c.key, partial(_onnx, c)) for c in contenders])
+
     def final(contender: Contender) -> Final:
         figures = finals.builds(contender, TEST_BUILDS)
         return Final(contender, figures, paired.get(contender.name))
@@ -287,7 +297,12 @@ def _finish(
         tuple(final(f) for f in finalists),
         finals,
         None if chosen else _least(inquisitor, candidates),
+        doubt,
     )
+
+
+def _onnx(contender: Contender) -> bytes:
+    return contender.onnx
 
 
 def _least(inquisitor: Inquisitor, candidates: tuple[Candidate, ...]) -> Candidate | None:

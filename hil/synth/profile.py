@@ -53,6 +53,15 @@ def _parsed_limit(written: object) -> Limit:
     return Limit.parse(written)
 
 
+def _parsed_share(written: object) -> object:
+    if not isinstance(written, str):
+        return written
+    limit = Limit.parse(written)
+    if not limit.relative:
+        raise ValueError(f"expected a number or a percentage such as '90 %', got {written!r}")
+    return limit.amount
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Reference = Annotated[str, AfterValidator(_is_reference)]
 Objective = Annotated[str, AfterValidator(_is_objective)]
@@ -136,14 +145,25 @@ class Accuracy(StrictModel):
         return Requirement("accuracy", Limit(self.lose_at_most), "lose_at_most")
 
 
+class PlausibleShare(StrictModel):
+    """On what share of the plausible boards a network must fit: 0.9, or "90 %"."""
+
+    at_least: Annotated[float, BeforeValidator(_parsed_share), Field(gt=0, le=1)]
+
+
 class Requirements(StrictModel):
-    """Every demand on a network; what is left out is not demanded."""
+    """Every demand on a network; what is left out is not demanded.
+
+    Attributes:
+        plausible_share: for emulated boards; a measured board leaves nothing in doubt.
+    """
 
     energy_mj: AtMost | None = None
     latency_p50_ms: AtMost | None = None
     latency_p99_ms: AtMost | None = None
     memory_mib: AtMost | None = None
     accuracy: Accuracy | None = None
+    plausible_share: PlausibleShare | None = None
 
     @model_validator(mode="after")
     def _costs_something(self) -> Self:
@@ -159,6 +179,11 @@ class Requirements(StrictModel):
         """Return the demands in the order of the fields, accuracy last."""
         costs = tuple(Requirement(name, limit.at_most) for name, limit in self._costs().items())
         return (*costs, self.accuracy.requirement()) if self.accuracy else costs
+
+    @property
+    def least_share(self) -> float | None:
+        """The share of plausible boards demanded, None where none is."""
+        return None if self.plausible_share is None else self.plausible_share.at_least
 
 
 class Budget(StrictModel):

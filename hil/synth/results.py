@@ -3,7 +3,8 @@
 Rule of this file: figures are combined over fresh builds (the unit of replication) and named;
 nothing is measured or decided here.
 
-Format history: hil/synthesis@1 (first).
+Format history: hil/synthesis@1 (first); since then with `plausible`, `predicted...` and
+`plausible_share` (see `plausible_fields.py`), and with receipts of refused finalists.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from hil.synth.candidates import Candidate
 from hil.synth.certificate import SCOPE, Finding, Ruling
 from hil.synth.finalists import Final
 from hil.synth.loop import Outcome, exact_costs, utility_in
+from hil.synth.plausible_fields import (
+    demanded_share,
+    over_plausible_boards,
+    refused,
+    what_was_drawn,
+)
 from hil.synth.records import ACCURACY
 from hil.synth.requirements import Requirement, describe
 from hil.synth.traced import changes
@@ -42,6 +49,7 @@ def result_json(outcome: Outcome, run: str, wall_s: float) -> dict[str, Any]:
     """Return the final object of the contract."""
     job = outcome.job
     prototype = _entry(outcome, outcome.prototype, None)
+    demanded = [_requirement(outcome, r) for r in job.profile.requirements.all()]
     ranked = sorted(_finalist_entries(outcome), key=lambda e: -e["netscore"])
     baselines = [_entry(outcome, outcome.uniform, None)] if outcome.uniform else []
     return {
@@ -53,7 +61,8 @@ def result_json(outcome: Outcome, run: str, wall_s: float) -> dict[str, Any]:
         "board": _board_text(outcome),
         "rail": job.rail,
         "provenance": job.session.provenance,
-        "requirements": [_requirement(outcome, r) for r in job.profile.requirements.all()],
+        "requirements": [*demanded, *demanded_share(job.profile.requirements.least_share)],
+        "plausible": what_was_drawn(outcome.doubt),
         "prototype": prototype,
         "baselines": baselines,
         "certified": [e for e in ranked if e["verdict"].startswith("feasible")],
@@ -69,7 +78,7 @@ def _finalist_entries(outcome: Outcome) -> Iterator[dict[str, Any]]:
     confirmation = outcome.finals.confirmation
     for final in outcome.finalists:
         assert confirmation is not None
-        yield _entry(outcome, final, confirmation.ruling(final.contender.name))
+        yield refused(outcome, _entry(outcome, final, confirmation.ruling(final.contender.name)))
 
 
 def _entry(outcome: Outcome, final: Final, ruling: Ruling | None) -> dict[str, Any]:
@@ -81,6 +90,7 @@ def _entry(outcome: Outcome, final: Final, ruling: Ruling | None) -> dict[str, A
         **_figures(final.figures),
         **_ratios(final.figures, outcome.prototype.figures),
         **_accuracy(final),
+        **over_plausible_boards(outcome, final),
         **exact_costs(outcome, contender.arch),
         "memory_mib": _memory(final.figures),
         "onnx_sha256": final.figures[0].onnx_sha256,
@@ -94,6 +104,7 @@ def _entry(outcome: Outcome, final: Final, ruling: Ruling | None) -> dict[str, A
         **_validity(final.figures),
         "verdict": ruling.word if ruling else "",
         "proofs": [_proof(f, ruling.provenance) for f in ruling.findings] if ruling else [],
+        "receipts": [],
     }
     entry["netscore"] = _score(outcome, contender.arch, entry["accuracy"])
     return entry

@@ -118,6 +118,15 @@ def test_a_mistake_inside_the_jump_host_is_found_there(tmp_path):
     assert problems(tmp_path, text) == ["14: ssh.jump.host_key: expected text, got 7"]
 
 
+def test_cuda_graphs_are_for_tensorrt(tmp_path):
+    graphs = GOOD + "runtime:\n  name: {}\n  cuda_graph: true\n"
+
+    assert load_device(written(tmp_path, graphs.format("tensorrt"))).runtime.cuda_graph
+    assert problems(tmp_path, graphs.format("onnxruntime")) == [
+        "10: runtime: cuda_graph: belongs to runtime tensorrt"
+    ]
+
+
 def test_power_without_a_rail_is_refused(tmp_path):
     text = GOOD + "power:\n  source: tegrastats\n"
 

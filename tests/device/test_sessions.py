@@ -9,6 +9,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hil.core.errors import DeviceError, ExportError, LeaseTimeoutError, MeasurementError
+from hil.core.errors import (
+    DeviceError,
+    ExportError,
+    HilError,
+    LeaseTimeoutError,
+    MeasurementError,
+)
 from hil.core.evidence import Evidence, RunPlan
 from hil.device.agent_session import AgentSession, board_info
 from hil.device.bundle import agent_bundle
@@ -360,6 +367,7 @@ def test_an_emulated_board_says_so_in_every_record(emulated):
     stamps = [stamp for stamp, _ in evidence.power_lines]
     assert stamps == sorted(stamps)
     assert info.runtime_version.startswith("8.2")
+    assert (info.platform, info.dialect, info.via) == ("sm_6.2", "8.2: bindings", "pycuda")
 
 
 def test_an_emulated_board_computes_the_network(emulated):
@@ -383,6 +391,16 @@ def test_a_figure_depends_on_the_seed_not_on_what_ran_before(emulated):
 
     assert again.latency_ns == first.latency_ns
     assert [line for _, line in again.power_lines] == [line for _, line in first.power_lines]
+
+
+def test_a_cuda_graph_that_the_board_cannot_make_costs_the_run_and_says_why(emulated):
+    spec = EngineSpec(emulated.put_blob(network()), cuda_graph=True)
+    info = emulated.build(spec)
+
+    with pytest.raises(HilError, match="cuda_graph"):
+        emulated.run(info, RunPlan(0.3, 0.1, 0.2, 2, 0.1), "tegrastats")
+
+    assert emulated.build(replace(spec, cuda_graph=False)).cached  # one engine, run either way
 
 
 def test_an_opset_the_board_does_not_take_is_the_network_s_fault(emulated):

@@ -157,3 +157,26 @@ def test_reading_a_profile_loads_no_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("written", ["0.9", "90 %", "90%"])
+def test_a_share_of_plausible_boards_is_a_fraction_or_a_percentage(tmp_path, written):
+    text = LEAST.replace("}}", "}, plausible_share: {at_least: " + written + "}}")
+
+    requirements = loaded(tmp_path, text).requirements
+
+    assert requirements.least_share == pytest.approx(0.9)
+    assert [r.metric for r in requirements.all()] == ["energy_mj"]
+
+
+def test_no_share_of_plausible_boards_is_demanded_unless_written(tmp_path):
+    assert loaded(tmp_path, LEAST).requirements.least_share is None
+
+
+@pytest.mark.parametrize("written", ["0", "1.5", "120 %", "'0.9'", "most"])
+def test_a_share_that_is_none_is_refused_by_name(tmp_path, written):
+    text = LEAST.replace("}}", "}, plausible_share: {at_least: " + written + "}}")
+
+    fields = [field for _, field, _ in problems(tmp_path, text)]
+
+    assert fields == ["requirements.plausible_share.at_least"]
