@@ -1,6 +1,6 @@
 # The one door: CI and people call the same targets. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup synthesize test check format lint types bench clean
+.PHONY: help setup nvidia python36 synthesize test check format lint types bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*##/\t/' | expand -t 14
 
 setup: $(VENV)/.ready ## make .venv with hil inside (every other target calls it)
 
@@ -23,6 +23,14 @@ synthesize: setup ## the main job: synthesize digit classifiers for an emulated 
 test: setup ## all tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
+nvidia: setup ## fetch NVIDIA's own bindings, runtime and CPU-only builder for the tests
+	sh ci/nvidia.sh $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[rtx]' || \
+		echo "TensorRT-RTX is not to be had here, its tests skip"
+
+python36: ## make .python36, the boards' own Python with ONNX Runtime, where 3.6 is found
+	@sh ci/python36.sh
+
 check: setup ## format, lint, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -34,7 +42,9 @@ format: setup ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## search and emulator benchmarks (minutes)
+bench: setup ## energy, emulator and search benchmarks (minutes each)
+	$(BIN)/hil bench energy
+	$(BIN)/hil bench emulator --coverage
 	$(BIN)/hil bench search
 
 clean: ## remove what setup and runs made

@@ -154,9 +154,9 @@ def test_a_short_quiet_run_leaves_room_for_a_burst_above_and_none_below():
     got = steady_interval([4.8] * 4, Steady(4.8, 2.5))
 
     assert got.low == got.value
-    # 0.3 of an event of a joule in ten seconds: its spread is sqrt(0.3) J, moved by Johnson's shift
+    # A quarter of an event of a joule in ten seconds: its spread is 0.5 J, moved by Johnson's shift
     # (skewness cut to 1) and out by the normal quantile, 3.41 of them.
-    assert got.high - got.value == pytest.approx(EVENT_J / 10 * 0.3**0.5 * 3.41, rel=0.01)
+    assert got.high - got.value == pytest.approx(EVENT_J / 10 * 0.5 * 3.41, rel=0.01)
 
 
 def test_a_board_that_draws_much_has_bursts_to_match():
