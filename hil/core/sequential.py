@@ -119,7 +119,6 @@ def block_interval(
     prior = prior or NoisePrior()
     mean, n = float(data.mean()), data.size
     seen = _moments(data, prior, memory, trend, split=not each_side)
-    seen = replace(seen, variance=seen.variance + (n * prior.floor) ** 2)
     unseen = prior.events * prior.event**2
     with_unseen = seen.variance + unseen
     if with_unseen <= 0:
@@ -179,7 +178,7 @@ def inverse(figure: Estimate, scale: float = 1.0) -> Estimate | None:
 def _moments(
     data: NDArray[np.float64], prior: NoisePrior, memory: float, trend: bool, *, split: bool
 ) -> _Moments:
-    n = data.size
+    n, floor = data.size, (data.size * prior.floor) ** 2
     rest, df = data - data.mean(), n - 1.0
     if trend and n >= TREND_BLOCKS:
         rest, df = _without_trend(rest)
@@ -192,8 +191,9 @@ def _moments(
     # Symmetric blocks show some skewness by chance: one standard error of it is not believed.
     chance = math.sqrt(6.0 * n) * variance * math.sqrt(variance)
     third = max(0.0, float((rest**3).sum()) * n / (n - 1) - chance)
-    plain = _Moments(n * variance * _memory_factor(rest, squares, memory), third, df, 0.0)
-    return _with_events(rest, plain, prior, memory) if split and prior.event > 0 else plain
+    told = _Moments(n * variance * _memory_factor(rest, squares, memory), third, df, 0.0)
+    told = _with_events(rest, told, prior, memory) if split and prior.event > 0 else told
+    return replace(told, variance=told.variance + floor)
 
 
 def _with_events(
