@@ -1,13 +1,14 @@
 """Device memory and one stream: through PyCUDA, or straight through the CUDA runtime.
 
 PyCUDA is not part of JetPack and must be compiled on the board, so where it is absent the same
-six calls go to libcudart by ctypes.
+calls go to libcudart by ctypes. `via` says which it was.
 """
 
 import ctypes
 import ctypes.util
 import importlib
 
+from . import cudagraph
 from .errors import AgentError
 
 
@@ -60,12 +61,35 @@ class PycudaDevice:
         self.synchronize()
         return bytes(data)
 
+    def time_ms(self, enqueue, iterations):
+        """Time between two events around so many calls of `enqueue`, in ms on the device."""
+        before, after = self._driver.Event(), self._driver.Event()
+        before.record(self._stream)
+        for _ in range(iterations):
+            enqueue()
+        after.record(self._stream)
+        after.synchronize()
+        return before.time_till(after)
+
+    def capture(self, enqueue):
+        """A CUDA graph of what `enqueue` starts; PyCUDA has no graphs, so libcudart makes it."""
+        try:
+            library = _find_cudart()
+        except AgentError:
+            raise AgentError(
+                "no_runtime",
+                "a CUDA graph needs libcudart, which cannot be loaded",
+                "PyCUDA has no graphs",
+                "install JetPack's CUDA runtime (cuda-cudart), or leave cuda_graph out",
+            )
+        return cudagraph.capture(library, self.stream, enqueue)
+
     def close(self):
         """Frees everything, the context last."""
         for memory in self._held:
             memory.free()
         self._held = []
-        self._stream = None
+        self._stream = self.synchronize = None
         self._context.pop()
         self._context.detach()
 
@@ -78,7 +102,6 @@ class CudartDevice:
 
     def __init__(self, library):
         self._cuda = library
-        library.cudaGetErrorString.restype = ctypes.c_char_p
         stream = ctypes.c_void_p()
         self._call("cudaSetDevice", ctypes.c_int(0))
         self._call("cudaStreamCreate", ctypes.byref(stream))
@@ -113,6 +136,28 @@ class CudartDevice:
         """Waits for the stream's work."""
         self._call("cudaStreamSynchronize", self._stream)
 
+    def time_ms(self, enqueue, iterations):
+        """Time between two events around so many calls of `enqueue`, in ms on the device."""
+        before, after, spent_ms = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_float()
+        self._call("cudaEventCreate", ctypes.byref(before))
+        try:
+            self._call("cudaEventCreate", ctypes.byref(after))
+            self._call("cudaEventRecord", before, self._stream)
+            for _ in range(iterations):
+                enqueue()
+            self._call("cudaEventRecord", after, self._stream)
+            self._call("cudaEventSynchronize", after)
+            self._call("cudaEventElapsedTime", ctypes.byref(spent_ms), before, after)
+        finally:
+            for event in (before, after):
+                if event:
+                    self._call("cudaEventDestroy", event)
+        return spent_ms.value
+
+    def capture(self, enqueue):
+        """A CUDA graph of what `enqueue` starts on this device's stream."""
+        return cudagraph.capture(self._cuda, self.stream, enqueue)
+
     def close(self):
         """Frees everything."""
         for address in self._held:
@@ -132,11 +177,7 @@ class CudartDevice:
         return value.value
 
     def _call(self, name, *arguments):
-        status = getattr(self._cuda, name)(*arguments)
-        if status != 0:
-            said = self._cuda.cudaGetErrorString(status).decode("ascii", "replace")
-            code = "out_of_memory" if "out of memory" in said else "no_runtime"
-            raise AgentError(code, "%s failed: %s" % (name, said), "CUDA error %d" % status)
+        cudagraph.call(self._cuda, name, *arguments)
 
 
 def _find_cudart():

@@ -2,8 +2,12 @@
 
 The board has no `onnx` package. Field numbers are those of onnx.proto3 (ModelProto.graph = 7,
 ModelProto.opset_import = 8, GraphProto.node = 1, NodeProto.name = 3, NodeProto.op_type = 4,
-OperatorSetIdProto.domain = 1, .version = 2). Damaged input reads as an empty model.
+GraphProto.initializer = 5, TensorProto.data_type = 2, OperatorSetIdProto.domain = 1,
+.version = 2). Damaged input reads as an empty model.
 """
+
+FLOAT, FLOAT16 = 1, 10
+"""TensorProto.DataType."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -22,6 +26,19 @@ def scan(data):
     except (IndexError, ValueError, TypeError):
         return None, []
     return opset, nodes
+
+
+def weight_types(data):
+    """Element types (TensorProto.DataType) of the main graph's initializers, as a set."""
+    found = set()
+    try:
+        for number, value in _fields(memoryview(data)):
+            if number == 7 and isinstance(value, memoryview):
+                weights = [tensor for field, tensor in _fields(value) if field == 5]
+                found.update(dict(_fields(tensor)).get(2) for tensor in weights)
+    except (IndexError, ValueError, TypeError):
+        return set()
+    return found - {None}
 
 
 def _opset(view):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -334,11 +333,6 @@ def block_energies_j(stamps: Ints, watts: Floats, edges: list[tuple[int, int]]) 
 
     starts, stops = np.array(edges, dtype=np.int64).T
     return until(stops) - until(starts)
-
-
-def check_times(run: Run) -> None:
-    """Raise AssertionError where windows overlap: the layout's own invariant."""
-    assert all(left.stop_s <= right.start_s for left, right in pairwise(run.blocks))
 
 
 def _load_span(name: str, index: int, edges: Edges) -> tuple[str, int, float, float, int]:

@@ -175,4 +175,5 @@ def spec_of(
         workspace_mib=runtime.workspace_mib,
         shapes=network.shapes,
         build_index=build_index,
+        cuda_graph=runtime.cuda_graph,
     )

@@ -24,6 +24,7 @@ from hil.net.onnxrules import REMEDIES, RESTRICTIONS, Constants, Finding
 
 _TABLES = {"tensorrt-8.2": ("onnx_tensorrt_8.2_operators.csv", 13)}
 _STANDARD_DOMAINS = ("", "ai.onnx")
+_QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,8 @@ def _nodes(
             constants[node.output[0]] = next(
                 (a.t for a in node.attribute if a.name == "value"), onnx.TensorProto()
             )
+        elif node.op_type in _QUANTISING and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]  # weights of a QDQ network
         yield node, constants
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):

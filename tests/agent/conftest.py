@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
 import selectors
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -190,7 +192,7 @@ class AgentProcess:
         return message["error"]
 
     def hello(self) -> dict:
-        return self.call("hello", protocols=[1], host="test")
+        return self.call("hello", protocols=[2], host="test")
 
     def lease(self, owner: str = "tester", ttl_s: float = 60) -> dict:
         return self.call("lease_acquire", owner=owner, ttl_s=ttl_s, steal_reason=None)
@@ -272,14 +274,46 @@ def has_onnxruntime(python: str) -> bool:
     return done.returncode == 0
 
 
+def stamps(text: str) -> list[float]:
+    data = base64.b64decode(text)
+    return list(struct.unpack(f"<{len(data) // 8}d", data))
+
+
 def latencies(event: dict) -> list[int]:
-    data = base64.b64decode(event["ns_b64"])
-    return [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
+    """Nanoseconds from one stamp to the next, each rounded as marks are."""
+    pairs = zip(stamps(event["starts_b64"]), stamps(event["stops_b64"]), strict=True)
+    return [round(stop * 1e9) - round(start * 1e9) for start, stop in pairs]
 
 
 @pytest.fixture(scope="session")
 def zipapp(tmp_path_factory) -> Path:
     return build_zipapp(tmp_path_factory.mktemp("agent") / "hil-agent.pyz")
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """A CUDA runtime without a GPU (`fake_cudart.c`), loaded."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    path = tmp_path_factory.mktemp("cudart") / "libcudart.so"
+    source = Path(__file__).with_name("fake_cudart.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(path), str(source)], check=True)
+    return ctypes.CDLL(str(path))
+
+
+@pytest.fixture
+def launching(library):
+    """Makes a graph's launch run what a fake TensorRT enqueued while it was captured."""
+    kept = []
+
+    def go(trt):
+        call = ctypes.CFUNCTYPE(None)(lambda: [run() for run in trt.launches] and None)
+        kept.append(call)
+        library.hil_on_launch(call)
+
+    yield go
+    library.hil_on_launch(ctypes.CFUNCTYPE(None)())
 
 
 @pytest.fixture
@@ -295,11 +329,12 @@ def bench(board, zipapp, interpreter):
 
 
 def find_python36() -> str | None:
-    """A working Python 3.6: $HIL_PYTHON36, pyenv's, or python3.6 on PATH."""
+    """A working Python 3.6: $HIL_PYTHON36, .python36 (`make python36`), pyenv's, or on PATH."""
     root = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
-    found = [os.environ.get("HIL_PYTHON36"), shutil.which("python3.6")]
+    made = Path(__file__).parents[2] / ".python36/bin/python"
+    found = [os.environ.get("HIL_PYTHON36"), str(made), shutil.which("python3.6")]
     with contextlib.suppress(OSError):  # another user's folder, perhaps
-        found[1:1] = [str(path) for path in sorted(Path(root).glob("versions/3.6*/bin/python"))]
+        found[2:2] = [str(path) for path in sorted(Path(root).glob("versions/3.6*/bin/python"))]
     for candidate in found:
         if candidate and _version(candidate).startswith("Python 3.6"):
             return candidate

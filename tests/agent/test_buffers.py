@@ -2,25 +2,11 @@
 
 import ctypes
 import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from hil.agent.buffers import CudartDevice
 from hil.agent.errors import AgentError
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler here")
-    path = tmp_path_factory.mktemp("cudart") / "libcudart.so"
-    source = Path(__file__).with_name("fake_cudart.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(path), str(source)], check=True)
-    return ctypes.CDLL(str(path))
 
 
 def test_what_goes_up_comes_down(library):
@@ -64,3 +50,41 @@ def test_running_out_of_device_memory_has_its_own_code(library):
     assert failure.value.code == "out_of_memory"
     assert "cudaMalloc" in failure.value.message
     device.close()
+
+
+def test_events_time_what_is_between_them(library):
+    device = CudartDevice(library)
+    before = library.hil_live()
+
+    spent_ms = device.time_ms(lambda: library.hil_advance(ctypes.c_float(2.5)), 4)
+
+    assert spent_ms == 4 * 2.5 + 1  # recording an event takes the fake clock a millisecond
+    assert library.hil_live() == before
+    device.close()
+
+
+def test_a_capture_runs_nothing_and_a_failed_one_leaves_nothing(library):
+    device = CudartDevice(library)
+    before = library.hil_live()
+    seen = []
+
+    graph = device.capture(lambda: seen.append(library.hil_capturing()))
+    assert seen == [1]
+    graph.close()
+
+    def broken():
+        raise OSError("a launch failed")
+
+    with pytest.raises(OSError, match="a launch"):
+        device.capture(broken)
+    assert library.hil_capturing() == 0
+
+    library.cudaStreamBeginCapture(ctypes.c_void_p(device.stream), 1)
+    with pytest.raises(AgentError) as failure:  # another capture is under way
+        device.capture(lambda: None)
+    assert "cuda_graph" in failure.value.fix
+    ended = ctypes.c_void_p()
+    library.cudaStreamEndCapture(ctypes.c_void_p(device.stream), ctypes.byref(ended))
+    library.cudaGraphDestroy(ended)
+    device.close()
+    assert library.hil_live() == before - 1  # the stream

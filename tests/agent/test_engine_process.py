@@ -320,6 +320,17 @@ def test_a_precision_the_runtime_has_not_is_refused(bench, agent):
     assert "fp32" in refusal["fix"]
 
 
+def test_a_runtime_without_cuda_graphs_says_so(bench, agent):
+    engine = build(agent, bench.put(agent, network()))["engine"]
+
+    answer, _ = run(agent, engine, power=[], cuda_graph=True)
+
+    assert answer["error"]["code"] == "no_runtime"
+    assert "cuda_graph" in answer["error"]["fix"]
+    assert "result" in run(agent, engine, power=[], cuda_graph=False)[0]
+    assert run(agent, engine, cuda_graph="yes")[0]["error"]["code"] == "bad_request"
+
+
 def test_a_board_without_tensorrt_says_so(bench, agent):
     refusal = ort_error(agent, bench.put(agent, network()), runtime="tensorrt")
 

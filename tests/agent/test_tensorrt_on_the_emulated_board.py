@@ -181,7 +181,7 @@ def test_the_same_seed_gives_the_same_evidence_to_the_last_nanosecond(board, eng
         board.reset()
         request = {"engine": engine["engine"], "runtime": "tensorrt", "plan": PLAN}
         answer, events = board.agent.finish(
-            board.agent.start("engine_run", **request, power="tegrastats")
+            board.agent.start("engine_run", **request, power=[{"source": "tegrastats"}])
         )
         assert "result" in answer, answer
         lines = [line for e in events if e["kind"] == "power" for line in e["lines"]]
@@ -192,7 +192,8 @@ def test_the_same_seed_gives_the_same_evidence_to_the_last_nanosecond(board, eng
     assert first == second
     lines, events = first
     marks = {(e["name"], e["index"]): e for e in events if e["kind"] == "mark"}
-    taken = {e["block"]: latencies(e) for e in events if e["kind"] == "latency"}
+    of_load = [e for e in events if e["kind"] == "latency" and e["phase"] == "block"]
+    taken = {e["index"]: latencies(e) for e in of_load}
     assert lines[0][0] < marks["idle_before", 0]["start_ns"]
     assert lines[-1][0] > marks["idle_after", 0]["stop_ns"]
     for index in (0, 1):

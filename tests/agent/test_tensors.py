@@ -1,15 +1,15 @@
 """Default inputs are the same everywhere; latencies survive the trip."""
 
-import base64
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.agent import checks, loadloop
+from hil.agent import checks, packing
 from hil.agent.errors import AgentError
 from hil.agent.tensors import SIZES, Tensor, default_input, uniform
+
+from .conftest import latencies
 
 
 def test_default_numbers_are_the_documented_sequence():
@@ -51,15 +51,15 @@ def test_stacking_goes_along_a_batch_of_one_else_along_a_new_axis():
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=50), st.integers(0, 10**15))
 def test_latencies_are_exact_nanoseconds_for_weeks_of_uptime(latencies_ns, boot_ns):
-    starts, stops, now = [], [], boot_ns
+    starts, stops, now = packing.series(), packing.series(), boot_ns
     for latency_ns in latencies_ns:
         starts.append(now / 1e9)
         now += latency_ns
         stops.append(now / 1e9)
 
-    packed = np.frombuffer(base64.b64decode(loadloop._packed(starts, stops)), "<u8")
+    (event,) = packing.events("block", 0, starts, stops)
 
-    assert packed.tolist() == latencies_ns
+    assert latencies(event) == latencies_ns
 
 
 @pytest.mark.parametrize("value", [None, True, "8", float("nan"), float("inf"), -1, 601, [1]])

@@ -87,3 +87,13 @@ def test_no_guard_can_be_passed_by(classes):
     for name, kind in classes.items():
         if not issubclass(kind, (enum.Enum, bytes)):
             assert any(base.__name__ == "Guarded" for base in kind.__mro__), name
+
+
+def test_values_of_enumerations_do_no_arithmetic(classes):
+    # The real ones are pybind11's: int(flag) has to be written, `1 << flag` is a TypeError.
+    flag = classes["BuilderFlag"].FP16
+    assert (int(flag), str(flag), flag.name) == (0, "BuilderFlag.FP16", "FP16")
+    with pytest.raises(TypeError):
+        _ = 1 << flag
+    assert flag != 0
+    assert flag != classes["DataType"].FLOAT

@@ -5,21 +5,38 @@ import enum
 from ._surface import NAMES
 
 
-class _Enum(enum.IntEnum):
+class _Enum(enum.Enum):
+    """As pybind11 makes them: a name and a value that `int` gives, and no arithmetic."""
+
     def __str__(self):
         return f"{type(self).__name__}.{self.name}"
 
     __repr__ = __str__
 
+    def __int__(self):
+        return self.value
 
-def _enum(name, **members):
+    __index__ = __int__
+
+
+class _Ordered(_Enum):
+    """Severities: loggers ask which is the graver."""
+
+    def __le__(self, other):
+        return int(self) <= int(other)
+
+    def __lt__(self, other):
+        return int(self) < int(other)
+
+
+def _enum(name, kind=_Enum, **members):
     strange = set(members) - set(NAMES[name])
     if strange:
         raise TypeError(f"TensorRT 8.2.1 has no {name}.{', '.join(sorted(strange))}")
-    return _Enum(name, members, module="tensorrt")
+    return kind(name, members, module="tensorrt")
 
 
-Severity = _enum("Severity", INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3, VERBOSE=4)
+Severity = _enum("Severity", _Ordered, INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3, VERBOSE=4)
 DataType = _enum("DataType", FLOAT=0, HALF=1, INT8=2, INT32=3, BOOL=4)
 NetworkDefinitionCreationFlag = _enum(
     "NetworkDefinitionCreationFlag", EXPLICIT_BATCH=0, EXPLICIT_PRECISION=1

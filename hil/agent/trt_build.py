@@ -1,0 +1,120 @@
+"""From ONNX to a plan: what every release of TensorRT from 8.2 on calls by the same name.
+
+Variables are named after the class they hold (`builder`, `config`, `network`, `parser`, ...); the
+test that holds names against NVIDIA's lists reads them so.
+"""
+
+import os
+
+from . import trt_refusals
+from .errors import AgentError
+
+
+def build(trt, dialect, want, log):
+    """Parses and builds; writes the plan and the timing cache; returns notes for people.
+
+    Args:
+        trt: the TensorRT module.
+        dialect: `trt_eight`, `trt_named` or `trt_typed`.
+        want: the request: onnx, engine, precision, workspace_mib, shapes, timing_cache, detailed.
+        log: what TensorRT printed since it was made.
+
+    Raises:
+        AgentError: as `trt_dialect.build`.
+    """
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    flags = dialect.network_flags(trt)
+    network = builder.create_network(flags)
+    with open(want["onnx"], "rb") as file:
+        data = file.read()
+    parser = trt_refusals.new_parser(trt, network, logger)
+    if not parser.parse(data):
+        spare = builder.create_network(flags)  # held by name: a parser keeps no network alive
+        fresh = trt_refusals.new_parser(trt, spare, logger)
+        raise trt_refusals.refusal(trt, dialect, data, parser, fresh)
+    config = builder.create_builder_config()
+    dialect.set_workspace(trt, config, want["workspace_mib"] << 20)
+    notes = dialect.set_precision(trt, builder, config, want["precision"], data)
+    if want["detailed"]:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    _set_shapes(builder, config, network, want["shapes"])
+    cached = _use_timing_cache(config, want["timing_cache"])
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise _build_failure(log.lines())
+    _write(want["engine"], memoryview(plan))
+    if cached:
+        cache = config.get_timing_cache()
+        _write(want["timing_cache"] + ".new", memoryview(cache.serialize()))
+        os.rename(want["timing_cache"] + ".new", want["timing_cache"])
+    return notes
+
+
+def _set_shapes(builder, config, network, shapes):
+    """Adds the one optimisation profile that inputs of changing shape need.
+
+    Smallest, best and largest are the shape asked for: a plan serves one shape, so that it is the
+    best that TensorRT can do for exactly what is measured.
+    """
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    changing = [tensor for tensor in tensors if -1 in tuple(tensor.shape)]
+    missing = [tensor.name for tensor in changing if tensor.name not in shapes]
+    if missing:
+        raise AgentError(
+            "unknown_shape",
+            "the shape of input(s) %s is not fixed in the network" % ", ".join(missing),
+            "; ".join("%s is %s" % (tensor.name, list(tensor.shape)) for tensor in changing),
+            "give it: " + " ".join("--shape %s=1x3x224x224" % name for name in missing),
+        )
+    for tensor in tensors:
+        _fits(tensor, shapes)
+    strangers = sorted(set(shapes) - {tensor.name for tensor in tensors})
+    if strangers:
+        raise AgentError("unknown_shape", "the network has no input %s" % ", ".join(strangers))
+    if changing:
+        profile = builder.create_optimization_profile()
+        for tensor in changing:
+            shape = tuple(shapes[tensor.name])
+            profile.set_shape(tensor.name, shape, shape, shape)
+        config.add_optimization_profile(profile)
+
+
+def _fits(tensor, shapes):
+    have, want = tuple(tensor.shape), tuple(shapes.get(tensor.name, tensor.shape))
+    same = len(have) == len(want) and all(h in (-1, w) for h, w in zip(have, want))
+    if not same:
+        raise AgentError(
+            "unknown_shape",
+            "input %s is %s in the network, %s was asked" % (tensor.name, list(have), list(want)),
+        )
+
+
+def _use_timing_cache(config, path):
+    """Lets the builder reuse kernel times measured on this board before; True where it does."""
+    if path is None:
+        return False
+    data = b""
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            data = file.read()
+    cache = config.create_timing_cache(data)
+    if cache is None and data:  # damaged: start anew
+        cache = config.create_timing_cache(b"")
+    if cache is None:
+        return False
+    return bool(config.set_timing_cache(cache, False))
+
+
+def _write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def _build_failure(lines):
+    why = "; ".join(lines[-4:]) or "TensorRT gave no reason"
+    lower = why.lower()
+    if "out of memory" in lower or "outofmemory" in lower:
+        fix = "close other programs on the board, or lower `workspace_mib`"
+        return AgentError("out_of_memory", "the board ran out of memory while building", why, fix)
+    return AgentError("build_failed", "TensorRT could not build an engine", why)
