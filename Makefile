@@ -25,7 +25,7 @@ test: setup ## all tests
 
 nvidia: setup ## fetch NVIDIA's own bindings, runtime and CPU-only builder for the tests
 	sh ci/nvidia.sh $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[rtx]' || \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --timeout 30 --retries 1 -e '.[rtx]' || \
 		echo "TensorRT-RTX is not to be had here, its tests skip"
 
 python36: ## make .python36, the boards' own Python with ONNX Runtime, where 3.6 is found

@@ -3,7 +3,7 @@
 # bindings of several releases (names only, imported over stub libraries) and the CUDA runtime.
 # Each goes to a folder of its own in .nvidia; what cannot be had is said, and its tests skip.
 set -u
-pip="$1/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile"
+pip="$1/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --timeout 30 --retries 1"
 fetch() {
     folder=".nvidia/$1"
     shift

@@ -17,9 +17,9 @@ for python in "${HIL_PYTHON36:-}" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.6*/bi
     "$python" -m venv .python36 || continue
     # Its own pip is too old for the index settings of today: take the last one for 3.6 first.
     if env -u PIP_FIND_LINKS -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null \
-        .python36/bin/python -m pip install --quiet --upgrade pip==21.3.1 2>/dev/null &&
+        .python36/bin/python -m pip install --quiet --timeout 30 --retries 1 --upgrade pip==21.3.1 2>/dev/null &&
         env -u PIP_FIND_LINKS -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null \
-            .python36/bin/python -m pip install --quiet numpy==1.19.5 onnxruntime==1.10.0 2>/dev/null &&
+            .python36/bin/python -m pip install --quiet --timeout 30 --retries 1 numpy==1.19.5 onnxruntime==1.10.0 2>/dev/null &&
         works .python36/bin/python; then
         told .python36/bin/python
         exit 0
