@@ -39,6 +39,9 @@ LARGEST_STEP = 0.05
 """Of the power: levels of a load that lie further apart are no register steps."""
 IN_STEP = 2.0
 """Samples' worth of correlation from which instants are taken to keep step with the load."""
+ALIASED = 0.1
+"""Of the spread of instants at even distances: how far their mean may be off by meeting a rhythm
+of the load always alike. A load without rhythm has little spread, and pays little."""
 FEWEST_SAMPLES = 10
 
 
@@ -163,6 +166,8 @@ def sampling_floor_w(scene: Scene, blocks: int) -> float:
         time = autocorrelation_time([rest_w], variance) if variance > 0 else 1.0
         if time > IN_STEP:
             floor_w = math.hypot(floor_w, math.sqrt(variance * time / read_w.size))
+        if not scene.trace.settings.get("jittered"):
+            floor_w = math.hypot(floor_w, ALIASED * math.sqrt(variance))
     return floor_w
 
 
