@@ -6,8 +6,9 @@ Three dialects, chosen by feature tests and never by comparing versions:
 * `trt_named`: 8.5 to 10, tensors by name, memory pools, FP16 by a flag;
 * `trt_typed`: 11, as `trt_named`, but a network is strongly typed: its precision is its own.
 
-What all three share is in `trt_build` and `trt_engine`. A test holds every TensorRT name of these
-files against NVIDIA's own lists of the releases that the file is for.
+What the first two share is in `trt_flagged`, what all three share in `trt_build` and
+`trt_engine`. A test holds every TensorRT name of these files against NVIDIA's own lists of the
+releases that the file is for.
 """
 
 from . import trt_build, trt_eight, trt_named, trt_typed

@@ -5,12 +5,18 @@
 
 import functools
 
+from .trt_flagged import device_memory_bytes, network_flags, set_precision, unsupported_nodes
+
 NAME = "8.2: bindings"
-
-
-def network_flags(trt):
-    """The ONNX parser demands an explicit batch."""
-    return 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
+__all__ = [
+    "NAME",
+    "Tensors",
+    "device_memory_bytes",
+    "network_flags",
+    "set_precision",
+    "set_workspace",
+    "unsupported_nodes",
+]
 
 
 def set_workspace(trt, config, nbytes):  # noqa: ARG001 - one call for all dialects
@@ -19,25 +25,6 @@ def set_workspace(trt, config, nbytes):  # noqa: ARG001 - one call for all diale
     `trt` is for the other dialects, which name a pool.
     """
     config.max_workspace_size = nbytes
-
-
-def set_precision(trt, builder, config, precision, data):  # noqa: ARG001 - one call for all dialects
-    """Allows FP16 kernels where asked; returns what a person should know of it."""
-    if precision == "fp32":
-        return []
-    config.set_flag(trt.BuilderFlag.FP16)
-    return [] if builder.platform_has_fast_fp16 else [SLOW_FP16]
-
-
-def unsupported_nodes(parser, data):
-    """Numbers of the nodes that this release does not support; empty where it cannot tell."""
-    _, parts = parser.supports_model(data)
-    return [index for nodes, supported in parts if not supported for index in nodes]
-
-
-def device_memory_bytes(engine):
-    """Activation memory."""
-    return int(engine.device_memory_size)
 
 
 class Tensors:
@@ -77,6 +64,3 @@ class Tensors:
         by_index = sorted((self._index[name], address) for name, address in addresses.items())
         bindings = [address for _, address in by_index]
         return functools.partial(self._context.execute_async_v2, bindings, stream)
-
-
-SLOW_FP16 = "this GPU has no fast FP16: expect no gain over FP32"
