@@ -30,10 +30,7 @@ from hil.cli import (
     synthesize,
 )
 from hil.cli.terminal import print_error, say
-from hil.core.errors import ExitCode, HilError, InterruptedRunError
-
-_signals: list[int] = []
-"""Signals that asked this program to end."""
+from hil.core.errors import ExitCode, InterruptedRunError, Told
 
 app = typer.Typer(
     name="hil",
@@ -69,15 +66,17 @@ def main() -> NoReturn:
         signal.signal(number, _interrupt)
     try:
         app()
-    except HilError as error:
+    except Told as error:
         print_error(error)
         sys.exit(error.exit_code)
     except SystemExit as ended:
-        # Code 1 is typer's for a question nobody answered and for an end of file on the way out
-        # of an interrupted run; ours means a broken limit, and never comes this way.
+        # Code 1 is typer's for a question nobody answered; ours means a broken limit, and never
+        # comes this way.
         if ended.code != ExitCode.LIMIT_VIOLATED:
             raise
-        sys.exit(ExitCode.INTERRUPTED if _signals else ExitCode.USAGE)
+        if isinstance(ended.__context__, BrokenPipeError):  # who read our output has seen enough
+            sys.exit(ExitCode.GOOD)
+        sys.exit(ExitCode.USAGE)
     except BrokenPipeError:
         sys.exit(ExitCode.GOOD)
     except Exception as error:  # noqa: BLE001 - the last door: a person must never see a traceback
@@ -86,7 +85,6 @@ def main() -> NoReturn:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    _signals.append(number)
     # A second Ctrl-C must end the program at once, even inside clean-up.
     signal.signal(number, signal.SIG_DFL)
     raise InterruptedRunError(f"interrupted by {signal.Signals(number).name}")

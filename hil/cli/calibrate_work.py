@@ -14,7 +14,7 @@ from hil.cli.measuring import Desk, run_seconds_around, setup_of
 from hil.cli.network import Network, build
 from hil.cli.rounds import RUN_BLOCKS, RUN_IDLE_S, RUN_WINDOW_S, Rounds, Rule
 from hil.cli.terminal import say
-from hil.core.errors import HilError, InterruptedRunError, MeasurementError
+from hil.core.errors import HilError, MeasurementError
 
 if TYPE_CHECKING:
     from hil.cli.keeping import Keeper
@@ -178,8 +178,6 @@ class Calibrating:
             )
             self._keep(evidence)
             lag = lag_of(evidence, self.desk.rail or "")
-        except InterruptedRunError:
-            raise
         except HilError as error:
             self._unknown["lag_s"] = str(error)
             return None

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from hil.core.errors import HilError
+from hil.core.errors import Told
 
 out = Console()
 if not out.is_terminal:
@@ -29,7 +29,7 @@ def print_json(value: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def print_error(error: HilError) -> None:
+def print_error(error: Told) -> None:
     """Print what happened, why, and what to do next."""
     err.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False)
     if error.why:

@@ -25,8 +25,8 @@ class ExitCode:
     INTERRUPTED = 130
 
 
-class HilError(Exception):
-    """Base of every expected failure; shown to people as one sentence, never as a traceback.
+class Told(BaseException):
+    """What a person is told instead of a traceback: one sentence, why, and the next step.
 
     Args:
         what: what happened, one sentence without a trailing full stop.
@@ -49,6 +49,10 @@ class HilError(Exception):
         if self.fix:
             parts.append(f"next: {self.fix}")
         return "; ".join(parts)
+
+
+class HilError(Told, Exception):
+    """Base of every expected failure."""
 
 
 class ConfigError(HilError):
@@ -105,8 +109,13 @@ class LimitViolatedError(HilError):
     exit_code = ExitCode.LIMIT_VIOLATED
 
 
-class InterruptedRunError(HilError):
-    """Ctrl-C or SIGTERM; the run is checkpointed."""
+class InterruptedRunError(Told):
+    """Ctrl-C or SIGTERM; the run is checkpointed.
+
+    No `Exception`, for the reason that KeyboardInterrupt is none: it is raised wherever the main
+    thread happens to be, and a library that handles every exception there would swallow it
+    (paramiko turns what is raised while it writes to a socket into an end of file).
+    """
 
     exit_code = ExitCode.INTERRUPTED
 

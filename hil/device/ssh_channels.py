@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,8 +47,11 @@ class ChannelTransport:
 
     def send(self, line: bytes) -> None:
         """Send a whole line."""
-        with self._sending:
-            self._channel.sendall(line)
+        try:
+            with self._sending:
+                self._channel.sendall(line)
+        except EOFError as error:  # paramiko's word for a link that ended while it wrote
+            raise ConnectionError("the link ended") from error
 
     def receive(self) -> bytes:
         """Wait for bytes; b"" once the agent or the link is gone."""
@@ -66,7 +70,7 @@ class ChannelTransport:
     def close(self) -> None:
         """End the agent's input, wait for it to put the board back, and close the channel."""
         if not self._channel.closed:
-            with self._sending:
+            with self._sending, suppress(OSError, EOFError):  # the link may have ended before us
                 self._channel.shutdown_write()
             self._channel.status_event.wait(GOODBYE_S)
         self._channel.close()
