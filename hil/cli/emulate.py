@@ -67,7 +67,8 @@ def _tell(board: dict[str, str]) -> None:
         f"host key:     {board['host_key']}\n"
         f"fingerprint:  {board['fingerprint']}\n"
         f"identity:     {board['identity']}\n"
-        f"board's root: {board['root']}",
+        f"board's root: {board['root']}\n"
+        f"device file:  driver: ssh, and agent: {{root: {board['root']}}}",
         highlight=False,
         soft_wrap=True,
     )

@@ -14,9 +14,10 @@ from hil.cli.network import Network, read_network
 from hil.cli.profile_view import show, show_kept, show_point_line
 from hil.cli.profile_work import SCHEMA_SWEEP, Result, Wishes, Work
 from hil.cli.referenced import referenced
-from hil.cli.terminal import print_json
+from hil.cli.terminal import print_json, say
 from hil.core.errors import (
     ConfigError,
+    DeviceError,
     HilError,
     InterruptedRunError,
     LimitViolatedError,
@@ -122,6 +123,10 @@ class ProfileRun:
                 result = self._work(Work(at, network, self.wishes, kept), points, other)
         except InterruptedRunError as error:
             raise interrupted(kept) from error
+        except DeviceError:
+            if kept.folder is not None and kept.files:
+                say(f"what was measured before it is kept: hil rescore {kept.folder}")
+            raise
         finally:
             kept.clear()
         return self._finish(result, kept)

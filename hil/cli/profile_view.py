@@ -159,10 +159,12 @@ def _limit_cells(limit: Result | None, unit: str) -> list[str]:
 def interval(value: float, ends: Sequence[float], *, brief: bool = False) -> str:
     """Return an interval as people read it: how far off its ends are, and unless brief both."""
     low, high = ends
-    if brief and value:
-        return f"±{100 * (high - low) / 2 / abs(value):.2g} %"
-    wide = f"±{100 * (high - low) / 2 / abs(value):.2g} %  " if value else ""
-    return wide + escape(f"[{number(low, DIGITS)}, {number(high, DIGITS)}]")
+    both = escape(f"[{number(low, DIGITS)}, {number(high, DIGITS)}]")
+    half = (high - low) / 2
+    if half >= abs(value):  # a share of what may be nothing at all says nothing
+        return both
+    share = f"±{100 * half / abs(value):.2g} %"
+    return share if brief else f"{share}  {both}"
 
 
 def notes(result: Result) -> list[str]:
@@ -237,11 +239,13 @@ def _other_line(other: Result) -> str:
 def _trtexec_line(check: Result) -> str:
     if check["latency_p50_ms"] is None:
         return f"trtexec: {check['reason']}"
-    ratio = check["ratio_to_ours"]
-    beside = "" if ratio is None else f", {ratio:.3f} of ours"
+    ratio, ends = check["ours_to_trtexec"], check["ours_to_trtexec_ci95"]
+    beside = "too few to compare" if ratio is None else (
+        f"ours is {ratio:.3f} of it [{ends[0]:.3f}, {ends[1]:.3f}]: {check['verdict']}"
+    )  # fmt: skip
     return (
         f"trtexec: p50 {number(check['latency_p50_ms'], DIGITS)} ms over "
-        f"{check['inferences']} inferences{beside} (computation alone; ours holds the launch)"
+        f"{check['inferences']} inferences; {beside} (computation alone; ours holds the launch)"
     )
 
 
@@ -256,11 +260,13 @@ def _show_builds(result: Result) -> None:
     for name, parts in result["build_to_build"].items():
         if name not in ("energy_mj", "latency_p50_ms"):
             continue
-        value = abs(result[name])
+        sds = [parts[key] for key in ("sd", "sd_within_runs", "sd_between_builds")]
+        differ, within, add = (number(sd, 2) for sd in sds)
+        low, high = (number(end, DIGITS) for end in parts["one_build_ci95"])
         say(
-            f"{name}: builds differ by {100 * parts['sd'] / value:.2g} % (standard deviation), "
-            f"where the runs' own error makes {100 * parts['sd_within_runs'] / value:.2g} %: "
-            f"what the builds add is {100 * parts['sd_between_builds'] / value:.2g} %"
+            f"{name}: builds differ by {differ} (standard deviation), where the runs' own error "
+            f"makes {within}: what the builds add is {add}; a further build comes to lie in "
+            f"[{low}, {high}]"
         )
 
 

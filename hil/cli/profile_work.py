@@ -6,6 +6,7 @@ Rule of this file: it measures and returns JSON objects; showing and exiting are
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,13 @@ from hil.cli.measuring import (
     run_seconds_around,
 )
 from hil.cli.network import Network, build
-from hil.core.errors import ConfigError, HilError, InterruptedRunError, MeasurementError
+from hil.core.errors import (
+    ConfigError,
+    DeviceError,
+    HilError,
+    InterruptedRunError,
+    MeasurementError,
+)
 
 if TYPE_CHECKING:
     from hil.cli.keeping import Keeper
@@ -147,16 +154,17 @@ class Work:
                     calibration=desk.calibration,
                     on_look=looking.look,
                 )
-            except InterruptedRunError:
+            except (InterruptedRunError, DeviceError):
                 if looking.latest is not None:
-                    self._rescue(info, looking.latest, stop, evidence_file)
+                    with suppress(MeasurementError):  # too little to score: the end is what matters
+                        self._rescue(info, looking.latest, stop, evidence_file)
                 raise
         return self._result(info, measurement.to_json(), evidence, stop, evidence_file)
 
     def _rescue(
         self, info: EngineInfo, evidence: Evidence, stop: StopRule | None, evidence_file: str
     ) -> None:
-        """Keep what an interrupted run had measured: idle after the load is missing from it."""
+        """Keep what a run that ended early had measured: its idle after the load is missing."""
         measurement = self.desk.score(evidence, stop)
         result = self._result(info, measurement.to_json(), evidence, stop, evidence_file)
         if evidence_file == EVIDENCE:  # else it is one of several, whose joint result stands
@@ -284,6 +292,7 @@ def joined_builds(results: Sequence[Result]) -> Result:
             figures[f"{name}_reason"] = (reasons or ["one build has no spread"])[0]
         else:
             spread[name] = {
+                "one_build_ci95": [joined.one_build.low, joined.one_build.high],
                 "sd": joined.sd,
                 "sd_within_runs": joined.sd_within,
                 "sd_between_builds": joined.sd_between,
@@ -317,24 +326,26 @@ def _limits_over_builds(results: Sequence[Result]) -> list[Result]:
 
 def crosscheck(desk: Desk, info: EngineInfo, result: Mapping[str, Any]) -> Result:
     """Run the board's own trtexec on the engine and set its median beside ours."""
-    from hil.core.stats import quantile
+    from hil.core.stats import Estimate, quantile
+    from hil.measure.latency import agreement
 
     try:
         run = desk.session.trtexec(info)
-    except InterruptedRunError:
-        raise
     except HilError as error:
         return {"latency_p50_ms": None, "reason": str(error)}
     if run is None:
         return {"latency_p50_ms": None, "reason": "the board has no trtexec"}
     if not run.latency_ms:
         raise MeasurementError("trtexec told no latencies", why=" ".join(run.argv))
-    median = quantile(run.latency_ms, 0.5)
-    ours = result["latency_p50_ms"]
+    value, ends = result["latency_p50_ms"], result["latency_p50_ms_ci95"]
+    held = agreement(None if value is None else Estimate(value, *ends), run.latency_ms)
+    ratio = None if held is None else held.ratio
     return {
-        "latency_p50_ms": median,
+        "latency_p50_ms": quantile(run.latency_ms, 0.5),
         "latency_p99_ms": quantile(run.latency_ms, 0.99),
         "inferences": len(run.latency_ms),
-        "ratio_to_ours": None if ours is None else median / ours,
+        "ours_to_trtexec": None if ratio is None else ratio.value,
+        "ours_to_trtexec_ci95": None if ratio is None else [ratio.low, ratio.high],
+        "verdict": "undecided" if held is None else held.verdict,
         "argv": list(run.argv),
     }

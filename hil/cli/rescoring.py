@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-12
 """Relative: below it two figures differ by rounding alone."""
+DAMAGED = "take it from a backup, or measure again: nothing is guessed from half a file"
 # Describe the file or the moment rather than the measurement.
 _NOT_COMPARED = frozenset({"schema"})
 
@@ -100,7 +101,7 @@ def read_evidence(path: Path) -> Evidence:
         text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
         return Evidence.from_json(json.loads(text))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise HostError(f"{path} is damaged", why=str(error)) from error
+        raise HostError(f"{path} is damaged", why=str(error), fix=DAMAGED) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path} is no evidence",
@@ -156,7 +157,7 @@ def _stored(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise HostError(f"{path} is damaged", why=str(error)) from error
+        raise HostError(f"{path} is damaged", why=str(error), fix=DAMAGED) from error
 
 
 def _of_run(folder: Path, rail: str | None) -> Iterator[Rescored]:

@@ -206,7 +206,8 @@ def block_quantile(
 
     One is of order statistics over the effective size, blind to whatever moves slower than a
     block; the other is Student's t over the blocks' own quantiles, which sees that but needs
-    blocks long enough to hold the quantile.
+    blocks long enough to hold the quantile. Positive values (latencies) are taken as logarithms
+    for it, so that no end lies where no value can.
 
     Returns:
         None where neither interval can be had.
@@ -215,13 +216,21 @@ def block_quantile(
     size = effective_size(blocks, q)
     intervals = [quantile_interval(pooled, q, confidence=confidence, effective=size)]
     if len(blocks) > 1 and min(len(block) for block in blocks) * min(q, 1 - q) >= 1 - 1e-9:
-        intervals.append(mean_interval([quantile(block, q) for block in blocks], confidence))
+        intervals.append(_typical([quantile(block, q) for block in blocks], confidence))
     known = [interval for interval in intervals if interval is not None]
     if not known:
         return None
     value = quantile(pooled, q)
     low, high = min(i.low for i in known), max(i.high for i in known)
     return Estimate(value, min(low, value), max(high, value))
+
+
+def _typical(values: Series, confidence: float) -> Estimate:
+    """Return Student's t over the values, on their logarithms where all of them are positive."""
+    if min(values) <= 0:
+        return mean_interval(values, confidence)
+    log = mean_interval(np.log(values), confidence)
+    return Estimate(math.exp(log.value), math.exp(log.low), math.exp(log.high))
 
 
 def smallest_sample(q: float, confidence: float = CONFIDENCE) -> int:

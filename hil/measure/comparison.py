@@ -319,12 +319,14 @@ class BuildSpread:
     Attributes:
         mean: over builds, two-sided 95 % in the figure's unit: the build is the unit, and the
             interval is never tighter than the runs' own intervals allow.
+        one_build: where the figure of one further build comes to lie, measured likewise.
         sd: standard deviation of the builds' figures.
         sd_within: what the runs' own error alone would make of it, from their intervals.
         sd_between: what is left for the builds, sqrt(sd^2 - sd_within^2), 0 where nothing is.
     """
 
     mean: Estimate
+    one_build: Estimate
     sd: float
     sd_within: float
     sd_between: float
@@ -345,8 +347,15 @@ def over_builds(figures: Sequence[Estimate]) -> BuildSpread | None:
     down = math.hypot(*(figure.value - figure.low for figure in figures)) / len(figures)
     up = math.hypot(*(figure.high - figure.value for figure in figures)) / len(figures)
     low, high = min(mean.low, mean.value - down), max(mean.high, mean.value + up)
+    # A further build errs by its own spread and by that of the mean: sqrt(1 + n) times the latter.
+    wider = math.sqrt(1 + len(figures))
     return BuildSpread(
         mean=Estimate(mean.value, low, high),
+        one_build=Estimate(
+            mean.value,
+            mean.value - wider * (mean.value - low),
+            mean.value + wider * (high - mean.value),
+        ),
         sd=math.sqrt(variance),
         sd_within=math.sqrt(within),
         sd_between=math.sqrt(max(0.0, variance - within)),

@@ -13,18 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special
 
 from hil.core.evidence import Evidence
 from hil.core.stats import (
-    CONFIDENCE,
     Estimate,
     Series,
     block_quantile,
     effective_size,
     smallest_sample,
 )
-from hil.measure.result import Measurement
 
 NS_PER_MS = 1e6
 PERCENTILES: Mapping[str, float] = {
@@ -146,70 +143,6 @@ def _ms(nanoseconds: Any) -> float | None:
 
 
 @dataclass(frozen=True)
-class BuildSpread:
-    """One figure over fresh builds of the same network, builds taken as drawn at random.
-
-    Attributes:
-        mean: over builds, with the interval of the mean.
-        one_build: where the figure of one further build comes to lie, 95 %, measured likewise.
-        sd_between: standard deviation from build to build with the runs' own error taken out; 0
-            where that explains all of it.
-        sd_within: standard error of one run, from its own interval.
-        share_between: of the variance of one build's figure, what builds make of it.
-        builds: how many.
-    """
-
-    mean: Estimate
-    one_build: Estimate
-    sd_between: float
-    sd_within: float
-    share_between: float
-    builds: int
-
-
-def between_builds(
-    measurements: Sequence[Measurement], figure: str = "latency_p50_ms"
-) -> BuildSpread:
-    """Split the spread of a figure over builds into builds and runs (one-way random effects).
-
-    Args:
-        measurements: one for each fresh build.
-        figure: any that has an interval.
-
-    Raises:
-        ValueError: fewer than two builds, or one that lacks the figure.
-    """
-    known = [value for m in measurements if (value := m.figure(figure)) is not None]
-    if len(known) < 2 or len(known) < len(measurements):
-        raise ValueError(
-            f"{figure} is known of {len(known)} of {len(measurements)} builds; two or more must be"
-        )
-    k = len(known)
-    values = np.array([estimate.value for estimate in known])
-    mean, sd = float(values.mean()), float(values.std(ddof=1))
-    t = float(special.stdtrit(k - 1, (1 + CONFIDENCE) / 2))
-    errors = [_standard_error(estimate, m) for estimate, m in zip(known, measurements, strict=True)]
-    within = float(np.mean(np.square(errors)))
-    between = max(0.0, sd**2 - within)
-    half, one = t * sd / math.sqrt(k), t * sd * math.sqrt(1 + 1 / k)
-    return BuildSpread(
-        mean=Estimate(mean, mean - half, mean + half),
-        one_build=Estimate(mean, mean - one, mean + one),
-        sd_between=math.sqrt(between),
-        sd_within=math.sqrt(within),
-        share_between=between / sd**2 if sd > 0 else 0.0,
-        builds=k,
-    )
-
-
-def _standard_error(estimate: Estimate, measurement: Measurement) -> float:
-    """Return the standard error behind an interval that blocks gave, by Student's t."""
-    df = max(1, len(measurement.blocks) - 1)
-    half = (estimate.high - estimate.low) / 2
-    return half / float(special.stdtrit(df, (1 + CONFIDENCE) / 2))
-
-
-@dataclass(frozen=True)
 class Agreement:
     """Our median latency over that of the board's own tool.
 
@@ -223,11 +156,11 @@ class Agreement:
     verdict: Literal["agrees", "differs", "undecided"]
 
 
-def agreement(measurement: Measurement, trtexec_ms: Series) -> Agreement | None:
+def agreement(ours: Estimate | None, trtexec_ms: Series) -> Agreement | None:
     """Hold the median latency against `trtexec`'s on the same engine.
 
     Args:
-        measurement: ours.
+        ours: our median, in ms.
         trtexec_ms: its latencies in ms, warm-up left out.
 
     Returns:
@@ -236,7 +169,6 @@ def agreement(measurement: Measurement, trtexec_ms: Series) -> Agreement | None:
         host knows of the end; so it is a check that finds blunders, not one per cent, and a
         network of many small kernels may differ by what launching them costs.
     """
-    ours = measurement.latency_p50_ms
     theirs = block_quantile([np.asarray(trtexec_ms, dtype=float)], 0.5)
     if ours is None or theirs is None or min(ours.low, theirs.low) <= 0:
         return None

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from hil.core.errors import ConfigError, HilError, InterruptedRunError
+from hil.core.errors import ConfigError, HilError
 
 R = TypeVar("R")
 KEYS = ("nvpmodel", "rate", "precision")
@@ -139,8 +139,6 @@ def sweep(
             try:
                 board.pin(nvpmodel=point.nvpmodel)
                 result = PointResult(point, measure(point), None)
-            except InterruptedRunError:
-                raise
             except HilError as error:
                 result = PointResult(point, None, error)
             results.append(result)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.core.errors import InterruptedRunError, MeasurementError
+from hil.core.errors import InterruptedRunError, MeasurementError, Told
 from hil.core.evidence import Evidence, Mark, PowerRecord
 from hil.device.config import EmulatedDevice
-from hil.device.session import BoardInfo, EngineInfo, EngineSpec
+from hil.device.session import BoardInfo, EngineInfo, EngineSpec, TrtexecRun
 from hil.measure.sensors import sensor_of
 
 NETS = """
@@ -119,7 +119,8 @@ class FakeSession:
         watts: power under load by the network's sha256; a build adds `build_w` times its number.
         latency_ms: by the network's sha256.
         sample_j: energy each reading of the sensor costs.
-        interrupt_at: the run (from 0) in which the second look is a Ctrl-C.
+        trtexec_factor: trtexec's latencies over ours; None for a board without it.
+        interrupt_at: the run (from 0) that ends with `ends_with` at the second look.
     """
 
     watts: dict[str, float] = field(default_factory=dict)
@@ -130,7 +131,9 @@ class FakeSession:
     build_w: float = 0.0
     drift_w_per_s: float = 0.0
     sample_j: float = 0.0
+    trtexec_factor: float | None = None
     interrupt_at: int | None = None
+    ends_with: Told = field(default_factory=lambda: InterruptedRunError("by SIGINT"))
     seed: int = 0
     name: str = "fake"
     provenance: str = "emulated"
@@ -170,8 +173,12 @@ class FakeSession:
     def layers(self, info: EngineInfo) -> tuple[tuple[str, float], ...]:
         return (("conv1", 0.4), ("conv2", 0.6))
 
-    def trtexec(self, info: EngineInfo) -> None:
-        return None
+    def trtexec(self, info: EngineInfo) -> TrtexecRun | None:
+        if self.trtexec_factor is None:
+            return None
+        ours_ms = self.latency_ms.get(info.spec.onnx_sha256, 10.0)
+        latency_ms = ours_ms * self.trtexec_factor * (1 + 0.003 * self.rng.normal(size=500))
+        return TrtexecRun(tuple(latency_ms.tolist()), ("trtexec",), 10, "8201")
 
     def step_response(self, info, power, interval_ms, steps):
         raise MeasurementError("this board answers no steps")
@@ -185,7 +192,7 @@ class FakeSession:
         if decide is not None and plan.max_blocks is not None:
             for blocks in range(plan.blocks, plan.max_blocks + 1):
                 if run == self.interrupt_at and blocks == plan.blocks + 1:
-                    raise InterruptedRunError("interrupted by SIGINT")
+                    raise self.ends_with
                 if not decide(through(self._evidence(info, plan, power, blocks, level, run))):
                     break
         made = self._evidence(info, plan, power, blocks, level, run)

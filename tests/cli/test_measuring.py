@@ -16,7 +16,7 @@ from hil.cli.profile_work import Wishes, Work
 from hil.cli.referenced import referenced
 from hil.cli.rescoring import rescored
 from hil.cli.rounds import Rounds, Rule
-from hil.core.errors import ConfigError, HostError, InterruptedRunError
+from hil.core.errors import ConfigError, DeviceError, HostError, InterruptedRunError
 from hil.measure.stopping import Limit
 from hil.measure.sweep import parse_sweep
 
@@ -93,10 +93,13 @@ def test_a_limit_is_decided_and_its_verdict_bears_the_boards_kind(
     assert len(result["blocks"]) <= 6
 
 
-def test_ctrl_c_keeps_the_whole_windows_and_what_they_say(fake_session, desk_of, kept, wishes):
-    board = fake_session(noise_w=0.5, interrupt_at=0)
+@pytest.mark.parametrize("end", [InterruptedRunError("by SIGINT"), DeviceError("the link is lost")])
+def test_ctrl_c_and_a_lost_link_keep_the_whole_windows_and_what_they_say(
+    fake_session, desk_of, kept, wishes, end
+):
+    board = fake_session(noise_w=0.5, interrupt_at=0, ends_with=end)
 
-    with pytest.raises(InterruptedRunError):
+    with pytest.raises(type(end), match=end.what):
         Work(desk_of(board), NET, wishes(target=0.0001), kept).one()
 
     result = json.loads((kept.folder / "result.json").read_text())
@@ -127,8 +130,26 @@ def test_builds_are_stated_apart_from_the_runs_own_error(fake_session, desk_of, 
     assert spread["sd_within_runs"] < 0.5
     low, high = result["energy_mj_ci95"]
     assert high - 54.0 == pytest.approx(4.303 * 2.0 / math.sqrt(3), rel=0.1)  # t of two df
+    further = spread["one_build_ci95"]
+    # sqrt(1 + 3) times as far from the mean
+    assert further[1] - result["energy_mj"] == pytest.approx(2 * (high - result["energy_mj"]))
     assert len({one["engine_sha256"] for one in result["builds"]}) == 3
     assert low < 54.0 < high
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(0.99, "agrees"), (0.5, "differs")])
+def test_trtexec_stands_beside_our_median_as_a_ratio_with_its_interval(
+    fake_session, desk_of, kept, wishes, factor, verdict
+):
+    board = fake_session(trtexec_factor=factor)
+
+    result = Work(desk_of(board), NET, wishes(blocks=4, target=None, trtexec=True), kept).one()
+
+    check = result["trtexec"]
+    assert check["verdict"] == verdict
+    assert check["ours_to_trtexec"] == pytest.approx(1 / factor, rel=0.01)
+    low, high = check["ours_to_trtexec_ci95"]
+    assert low < check["ours_to_trtexec"] < high
 
 
 def test_a_sweep_pins_each_mode_and_puts_the_board_back(fake_session, desk_of, kept, wishes):

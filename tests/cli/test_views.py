@@ -8,7 +8,7 @@ import pytest
 
 from hil.cli import compare_view
 from hil.cli.profile_run import conclude
-from hil.cli.profile_view import show, show_kept
+from hil.cli.profile_view import interval, show, show_kept
 from hil.core.errors import HilError
 
 FIGURES = {
@@ -185,3 +185,9 @@ def test_a_comparison_says_no_more_than_its_interval_does(ratio, ends, said):
     result = {"energy_mj_ratio": ratio, "energy_mj_ratio_ci95": ends}
 
     assert said in compare_view.verdict(result, "energy_mj", "energy")
+
+
+@pytest.mark.parametrize("brief", [True, False])
+def test_an_interval_as_wide_as_its_figure_is_shown_by_its_ends_alone(brief):
+    assert interval(1e-16, [-0.02, 0.02], brief=brief) == "[-0.02, 0.02]"
+    assert "%" in interval(10.0, [9.9, 10.1], brief=brief)

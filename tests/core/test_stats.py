@@ -212,6 +212,20 @@ def test_the_interval_of_a_block_quantile_covers(rho, q):
     assert np.mean(hits) >= 0.92
 
 
+def test_no_interval_of_a_positive_quantile_reaches_below_zero():
+    blocks = [np.full(400, 5.0) for _ in range(4)]
+    blocks[2][:20] = 40.0  # one block met hiccups: its 99th percentile is eight times the others'
+
+    got = block_quantile(blocks, 0.99)
+
+    # By hand: t of three df over log 5, log 5, log 40, log 5.
+    logs = np.log([5.0, 5.0, 40.0, 5.0])
+    half = scipy_stats.t.ppf(0.975, 3) * logs.std(ddof=1) / 2
+    assert got is not None
+    assert got.low == pytest.approx(math.exp(logs.mean() - half))
+    assert got.high == pytest.approx(max(40.0, math.exp(logs.mean() + half)))
+
+
 def test_few_values_have_no_99th_percentile():
     assert block_quantile([[1.0, 2.0, 3.0]] * 4, 0.99) is None
 

@@ -12,7 +12,6 @@ from hil.core.evidence import PowerRecord, RunPlan
 from hil.core.stats import Estimate
 from hil.measure.budget import rounding_w
 from hil.measure.calibration import Calibration, Setup
-from hil.measure.explain import TOTAL, explain
 from hil.measure.numbers import measurement
 from hil.measure.sensors import SensorErrors
 from hil.measure.uncertainty import half_width
@@ -191,28 +190,3 @@ def test_the_samplers_own_power_is_told_and_not_added(script):
     assert sampler.share is None
     assert got.energy_mj_u95_total == plain.energy_mj_u95_total
     assert got.sampler_power_w == found.sampler_power_w
-
-
-def test_rows_are_ordered_by_share_and_end_in_the_total(script):
-    got = measurement(script.evidence(), "VDD_IN", sensor=SENSOR)
-    rows = [row for row in explain(got) if row.figure == "energy_mj"]
-
-    told = [row.share for row in rows[:-1] if row.share is not None]
-    assert told == sorted(told, reverse=True)
-    assert rows[-1].term == TOTAL
-    total = got.energy_mj_u95_total
-    assert total is not None
-    assert rows[-1].half_width == pytest.approx((total.high - total.low) / 2)
-    assert rows[-1].relative == pytest.approx(rows[-1].half_width / got.energy_mj.value)
-    assert {row.figure for row in explain(got)} == {"energy_mj", "energy_net_mj"}
-
-
-def test_rows_say_why_there_is_no_total(script):
-    rows = explain(measurement(script.evidence(), "VDD_IN"))
-
-    assert rows[-1].half_width is None
-    assert "not known" in rows[-1].note or "nothing is known" in rows[-1].note
-
-
-def test_a_run_without_power_has_no_budget(script):
-    assert explain(measurement(script.evidence(power=()), None)) == []

@@ -257,6 +257,17 @@ def test_the_spread_of_builds_is_split_into_the_runs_own_error_and_the_rest():
     assert over_builds(apart[:1]) is None
 
 
+def test_a_further_build_lies_in_its_interval_as_often_as_said():
+    rng = np.random.default_rng(8)
+    hits = 0
+    for _ in range(1500):
+        *known, further = rng.normal(10, 0.3, 5)
+        got = over_builds([Estimate(v, v - 0.01, v + 0.01) for v in known]).one_build
+        hits += got.low <= further <= got.high
+
+    assert hits / 1500 == pytest.approx(0.95, abs=0.02)
+
+
 def test_builds_that_agree_by_chance_are_no_better_known_than_their_runs():
     figures = [Estimate(10.0, 9.0, 12.0), Estimate(10.001, 9.001, 12.001)]
 
