@@ -13,7 +13,7 @@ import numpy as np
 
 from hil.synth.candidates import Candidate, Rounds
 from hil.synth.loop import Job, interrogate, prepare, search, utility_in
-from hil.synth.peers import RandomSearch, Searcher
+from hil.synth.peers import Searcher, make
 
 METHODS = ("hil", "random")
 
@@ -36,14 +36,16 @@ class Search:
 def searches(job: Job, seeds: int, methods: Sequence[str] = METHODS) -> Iterator[Search]:
     """Run every method on every seed, interleaved, and yield each search as it ends."""
     rounds, reference = prepare(job)
-    judge = utility_in(interrogate(job, rounds.bench, reference, 0))
+    first = interrogate(job, rounds.bench, reference, 0)
+    judge = utility_in(first)
     for seed in range(seeds):
         for method in methods:
-            searcher: Searcher = (
-                interrogate(job, rounds.bench, reference, seed)
-                if method == "hil"
-                else RandomSearch(rounds.bench.search_space)
-            )
+            searcher: Searcher
+            if method == "hil":
+                searcher = interrogate(job, rounds.bench, reference, seed)
+            else:
+                searcher = make(method, rounds.bench.search_space, first.setup, seed)
+                searcher.tell([reference.observation()])
             fresh = replace(rounds, trainings_left=job.profile.budget.trainings)
             yield _one(job, fresh, (method, searcher, seed), judge)
 
