@@ -152,7 +152,7 @@ def _limit_cells(limit: Result | None, unit: str) -> list[str]:
     sign, value = ("≥", least) if least is not None else ("≤", limit["at_most"])
     verdict = limit["verdict"]
     colour = VERDICTS[verdict.removesuffix("_emulated")]
-    shown = verdict.replace("_emulated", " (EMULATED)")
+    shown = verdict.replace("_emulated", " (EMULATED)").replace("_replayed", " (REPLAYED)")
     return [f"{sign} {value:g} {unit}", f"[{colour}]{shown}[/]"]
 
 
