@@ -103,7 +103,10 @@ def where(result: Result) -> list[str]:
         missed = f", {rate['missed']} missed" if rate.get("missed") else ""
         engine.append(f"paced at {rate['asked_hz']:g} Hz, got {rate['achieved_hz']:.4g}{missed}")
     lines.append("  ".join(str(part) for part in engine if part))
-    return lines
+    recorded = {"emulated": "an EMULATED board", "measured": "a board"}.get(
+        str(result.get("recorded"))
+    )
+    return lines + ([f"REPLAYED: recorded on {recorded} before"] if recorded else [])
 
 
 def figures_table(result: Result) -> Table:

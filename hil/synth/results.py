@@ -74,6 +74,7 @@ def result_json(
         "board": _board_text(outcome),
         "rail": job.rail,
         "provenance": job.session.provenance,
+        "recorded": _recorded(outcome),
         "requirements": [*demanded, *demanded_share(job.profile.requirements.least_share)],
         "plausible": what_was_drawn(outcome.doubt),
         "prototype": prototype,
@@ -323,6 +324,14 @@ def _baselines_reason(outcome: Outcome) -> str | None:
     if all(uniform_level(space, level) == identity(space) for level in UNIFORM_LEVELS):
         return "this space has no widths to scale"
     return "no uniform width scaling that was tried keeps the accuracy demanded"
+
+
+def _recorded(outcome: Outcome) -> str | None:
+    """What replayed figures are a record of; None where they are none."""
+    session = outcome.job.session
+    if session.provenance != "replayed":
+        return None
+    return "emulated" if session.board.emulated else "measured"
 
 
 def _board_text(outcome: Outcome) -> str:
