@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +13,10 @@ from hil.cli.options import JsonOption, load_device, owner
 from hil.cli.terminal import out, print_json, say
 from hil.core.errors import ConfigError
 
+_SAY_EVERY_S = 10.0
 SEEDS = 10
-SEMI_SEEDS = 10
+SEMI__SAY_EVERY_S = 10.0
+SEEDS = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -76,8 +79,12 @@ def search(
         jobs=jobs,
     )
 
+    said = time.monotonic()
+
     def progress(done: int, of: int, last: Work) -> None:
-        if done % 20 == 0 or done == of:
+        nonlocal said
+        if time.monotonic() - said > _SAY_EVERY_S or done == of:
+            said = time.monotonic()
             say(f"{done} of {of} searches; {last.entrant.name} on {last.label}, {last.share:g}")
 
     result = run_bench(plan, progress)
