@@ -15,8 +15,10 @@ from hil.core.errors import ConfigError
 
 _SAY_EVERY_S = 10.0
 SEEDS = 10
+SEMI_SEEDS = 10
 SEMI__SAY_EVERY_S = 10.0
 SEEDS = 10
+SEMI_SEEDS = 10
 
 
 def register(app: typer.Typer) -> None:

@@ -8,6 +8,8 @@ from hil.core.errors import ConfigError
 from hil.synth.inquisitor import Setup
 from hil.synth.peers.evolution import Evolution
 from hil.synth.peers.optuna_peers import Gp, Nsga2, Tpe
+from hil.synth.peers.pruning import Knapsack, Progressive, UniformWidth
+from hil.synth.peers.scbo import Scbo
 from hil.synth.peers.searcher import Peer, RandomSearch, Searcher, Signals, Task
 from hil.synth.searchspace import SearchSpace
 
@@ -17,6 +19,10 @@ _MAKERS: dict[str, Callable[[Task], Peer]] = {
     "tpe": Tpe,
     "nsga2": Nsga2,
     "gp": Gp,
+    "scbo": Scbo,
+    "uniform": UniformWidth,
+    "netadapt": Progressive,
+    "knapsack": Knapsack,
 }
 NAMES = tuple(_MAKERS)
 

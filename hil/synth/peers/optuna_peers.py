@@ -168,7 +168,8 @@ def _optuna() -> ModuleType:
             "Optuna is not installed", fix="install the extra: pip install 'hil[peers]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
+    module: ModuleType = optuna
+    return module
 
 
 @contextmanager
