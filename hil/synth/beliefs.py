@@ -12,7 +12,7 @@ from hil.synth.posterior import Data, Posterior, Trend, Warp, fit, warp
 from hil.synth.receipts import insight_archs, single_changes
 from hil.synth.records import ACCURACY, EXACT_METRICS, FloatArray, Limit, Observation, Utility
 from hil.synth.screen import Screen
-from hil.synth.searchspace import Encoder
+from hil.synth.searchspace import Encoder, SignalSpace
 
 _COST_WARPS: tuple[Warp, ...] = ("log", "linear")
 _STIMULUS_DROP = 1.5  # log-error expected between the prototype and the least of all networks
@@ -80,7 +80,8 @@ def _accuracy(
     values = np.array([o.accuracy for o in trained], dtype=np.float64)
     sds = np.array([o.accuracy_sd or 0.0 for o in trained])
     data = Data(tuple(o.arch for o in trained), values, sds)
-    return fit(encoder, data, ("error",), _accuracy_trend(encoder, stimuli))
+    signals = isinstance(encoder.space, SignalSpace)
+    return fit(encoder, data, ("error",), _accuracy_trend(encoder, stimuli), signals=signals)
 
 
 def _accuracy_trend(encoder: Encoder, stimuli: Stimuli | None) -> Trend:

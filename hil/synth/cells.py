@@ -2,8 +2,8 @@
 
 A cell joins four nodes by six edges, each with one of five operations (X. Dong and Y. Yang,
 "NAS-Bench-201", ICLR 2020). What a choice does depends on the others: an operation on an edge that
-leads nowhere computes nothing. So a cell is read as the sum of its four paths from input to output,
-and two cells whose living paths are equal are the same network under one `key`.
+leads nowhere computes nothing. So a cell is also read as the sum of its four paths from input to
+output.
 
 Rule of this file: only operations, parameters and MACs; no accuracy, no measurement.
 """
@@ -50,19 +50,20 @@ class Cells:
             VariableSpec(f"edge {edge}", "operation", len(OPERATIONS), CONV_3X3) for edge in EDGES
         )
         self._row: Mapping[Arch, int] = {tuple(o): i for i, o in enumerate(self.ops.tolist())}
-        self._features = shape(self.ops)
-        self._keys: dict[Arch, str] = {}
+        self._features = counts(self.ops)
+        self._signals = shape(self.ops)
 
     def row(self, arch: Arch) -> int:
         """The table's row of a cell."""
         return self._row[arch]
 
     def key(self, arch: Arch) -> str:
-        """The sum that the cell computes, in a canonical order."""
-        known = self._keys.get(arch)
-        if known is None:
-            known = self._keys[arch] = expression(arch)
-        return known
+        """The operations as text.
+
+        Cells of one `expression` compute the same, yet they are not the same network: what is
+        dead costs energy all the same where the builder cannot see it.
+        """
+        return "".join(map(str, arch))
 
     def neighbours(self, arch: Arch) -> Iterable[Arch]:
         """Cells with one other operation."""
@@ -72,13 +73,18 @@ class Cells:
                     yield (*arch[:j], op, *arch[j + 1 :])
 
     def features(self, arch: Arch) -> FloatArray:
-        """See `shape`."""
+        """What the board has to run: see `counts`."""
         row: FloatArray = self._features[self._row[arch]]
         return row
 
     def features_of(self, archs: Sequence[Arch]) -> FloatArray:
         """`features` of each, (N, features)."""
         rows: FloatArray = self._features[[self._row[arch] for arch in archs]]
+        return rows
+
+    def signals_of(self, archs: Sequence[Arch]) -> FloatArray:
+        """What speaks for accuracy: see `shape`, (N, signals)."""
+        rows: FloatArray = self._signals[[self._row[arch] for arch in archs]]
         return rows
 
     def cost(self, arch: Arch) -> tuple[float, float]:
@@ -111,18 +117,32 @@ def expression(arch: Arch) -> str:
     return "+".join(nodes[-1])
 
 
-def shape(ops: NDArray[np.int64]) -> FloatArray:
-    """What can be said of a cell without running it, (N, features).
+def counts(ops: NDArray[np.int64]) -> FloatArray:
+    """Operations by kind, all and then living ones, and the paths that live, (N, features)."""
+    alive, used = _living(ops)
+    kinds = (SKIP, CONV_1X1, CONV_3X3, POOL)
+    every = [(ops == op).sum(axis=1) for op in kinds]
+    living = [((ops == op) & used).sum(axis=1) for op in kinds]
+    return np.column_stack([*every, *living, alive.sum(axis=1)]).astype(np.float64)
 
-    Living operations by kind (what the board will launch), and the paths from input to output:
-    how many, how deep in convolutions, how often pooled, and whether the input reaches the
-    output unchanged.
-    """
+
+def _living(ops: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which paths, (N, 4), and which edges, (N, 6), carry anything from input to output."""
     alive = np.stack([(ops[:, path] != NONE).all(axis=1) for path in map(list, PATHS)], axis=1)
     used = np.zeros(ops.shape, dtype=bool)
     for k, path in enumerate(PATHS):
         used[:, path] |= alive[:, [k]]
-    counts = [((ops == op) & used).sum(axis=1) for op in (SKIP, CONV_1X1, CONV_3X3, POOL)]
+    return alive, used
+
+
+def shape(ops: NDArray[np.int64]) -> FloatArray:
+    """What can be said of a cell without running it, (N, signals).
+
+    Living operations by kind, and the paths from input to output: how many, how deep in
+    convolutions, how often pooled, and whether the input reaches the output unchanged.
+    """
+    alive, used = _living(ops)
+    living = [((ops == op) & used).sum(axis=1) for op in (SKIP, CONV_1X1, CONV_3X3, POOL)]
     paths = alive.sum(axis=1)
 
     def along(kinds: tuple[int, ...]) -> NDArray[np.int64]:
@@ -134,7 +154,7 @@ def shape(ops: NDArray[np.int64]) -> FloatArray:
     shallow = np.where(alive, convs, 9).min(axis=1)
     least = np.where(alive, pools, 9).min(axis=1)
     columns = [
-        *counts,
+        *living,
         paths,
         convs.max(axis=1),
         np.where(paths > 0, shallow, 0),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hil.synth.philox import philox
 from hil.synth.records import ACCURACY, Arch, FloatArray, IntArray
 from hil.synth.screen import Screen
 from hil.synth.searchspace import Batch
@@ -64,17 +65,15 @@ class Mixture:
         return Mixture(np.array(data["weights"], dtype=np.float64), tables)
 
 
-def uniforms(seed: int, attempt: int, count: int) -> FloatArray:
-    """`count` numbers in [0, 1) that depend on seed and attempt alone."""
-    raw = np.random.Philox(key=[seed, 0], counter=[0, attempt, 0, 0]).random_raw(count)
-    words = np.asarray(raw, dtype=np.uint64) >> np.uint64(11)
+def uniforms(seeds: Sequence[int], attempt: int, count: int) -> FloatArray:
+    """(seeds, count) numbers in [0, 1); each row depends on its seed and the attempt alone."""
+    words = philox(np.array(seeds, dtype=np.uint64), attempt, count) >> np.uint64(11)
     return words.astype(np.float64) * _SCALE
 
 
 def draw(mixture: Mixture, seeds: Sequence[int], attempt: int) -> list[Arch]:
     """Unscreened architectures of the seeds at one attempt, by inverse distribution functions."""
-    u = np.array([uniforms(s, attempt, 1 + len(mixture.tables)) for s in seeds])
-    u = u.reshape(len(seeds), 1 + len(mixture.tables))
+    u = uniforms(seeds, attempt, 1 + len(mixture.tables))
     component = _invert(
         np.broadcast_to(mixture.weights, (len(seeds), len(mixture.weights))), u[:, 0]
     )

@@ -4,7 +4,8 @@ A metric is modelled as a sum of independent Gaussian terms whose variances are 
 
     trend      slope of a given prior mean (task stimuli), uncertain by its own size
     additive   one effect per variable and choice; ordered choices are correlated by distance
-    linear     weights on standardised hardware features (bilinear vertex costs are among them)
+    linear     weights on standardised features: the hardware's (bilinear vertex costs are among
+               them), or for accuracy the training-free signals where the space has any
     matern     smooth function of the features: what a weight cannot say
     hamming    interactions: correlation falls with every variable that differs
 
@@ -21,7 +22,7 @@ import numpy as np
 from hil.synth.records import FloatArray
 from hil.synth.searchspace import Batch, VariableSpec
 
-View = Literal["linear", "logs"]
+View = Literal["linear", "logs", "signals"]
 COMPONENTS = ("trend", "additive", "linear", "matern", "hamming")
 CONSTANT_VARIANCE = 1.0
 _REACH = 3.0  # log-correlation lost when every variable differs
@@ -77,7 +78,12 @@ class Kernel:
 
     def read(self, batch: Batch) -> FloatArray:
         """The features this kernel reads."""
-        return batch.linear if self.view == "linear" else batch.logs
+        views: dict[View, FloatArray] = {
+            "linear": batch.linear,
+            "logs": batch.logs,
+            "signals": batch.signals,
+        }
+        return views[self.view]
 
 
 def correlation_length(variable: VariableSpec) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from hil.synth.kernels import CONSTANT_VARIANCE, Kernel
+from hil.synth.kernels import CONSTANT_VARIANCE, Kernel, View
 from hil.synth.paths import PriorPaths, draw_prior
 from hil.synth.records import Arch, FloatArray
 from hil.synth.searchspace import Batch, Encoder
@@ -118,12 +118,20 @@ class Posterior:
     """One metric's posterior, a pure function of what it is constructed from."""
 
     def __init__(
-        self, encoder: Encoder, data: Data, kind: Warp, trend: Trend, hyper: FloatArray | None
+        self,
+        encoder: Encoder,
+        data: Data,
+        kind: Warp,
+        trend: Trend,
+        hyper: FloatArray | None,
+        signals: bool = False,
     ) -> None:
         self.encoder, self.data, self.kind, self.trend = encoder, data, kind, trend
+        self.signals = signals
         variables = encoder.space.variables
         shares = _shares(trend, len(variables))
-        self.kernel = Kernel(variables, shares, "logs" if kind != "linear" else "linear")
+        view: View = "signals" if signals else "linear" if kind == "linear" else "logs"
+        self.kernel = Kernel(variables, shares, view)
         self._reference = encoder.encode([encoder.identity])
         self._batch = encoder.encode(data.archs)
         self._prepare()
@@ -155,7 +163,7 @@ class Posterior:
 
     def sampler(self, count: int, rng: np.random.Generator) -> Sampler:
         """`count` joint posterior samples as functions."""
-        width = self._batch.linear.shape[1]
+        width = self.kernel.read(self._batch).shape[1]
         prior = draw_prior(self.kernel, np.exp(self.hyper[:_TERMS]), width, count, rng)
         noise = rng.standard_normal((len(self._target), count)) * np.sqrt(self._noise())[:, None]
         gap = self._target[:, None] - prior.read(self._batch, self._trend(self._batch)) - noise
@@ -177,6 +185,7 @@ class Posterior:
             "warp": self.kind,
             "trend": self.trend.to_json(),
             "hyper": self.hyper.tolist(),
+            "signals": self.signals,
         }
 
     @staticmethod
@@ -185,7 +194,8 @@ class Posterior:
         archs = tuple(tuple(int(c) for c in a) for a in data["archs"])
         observed = Data(archs, np.array(data["values"]), np.array(data["sds"]))
         trend = Trend.from_json(data["trend"])
-        return Posterior(encoder, observed, data["warp"], trend, np.array(data["hyper"]))
+        hyper, signals = np.array(data["hyper"]), bool(data.get("signals", False))
+        return Posterior(encoder, observed, data["warp"], trend, hyper, signals)
 
     def _prepare(self) -> None:
         warped = warp(self.data.values, self.kind)
@@ -238,10 +248,20 @@ class Sampler:
         return unwarp(post._location + post.scale * (trend[:, None] + values), post.kind)
 
 
-def fit(encoder: Encoder, data: Data, kinds: Sequence[Warp], trend: Trend) -> Posterior:
-    """Posterior on the scale of highest evidence among `kinds`."""
+def fit(
+    encoder: Encoder, data: Data, kinds: Sequence[Warp], trend: Trend, *, signals: bool = False
+) -> Posterior:
+    """Posterior on the scale of highest evidence among `kinds`.
+
+    Args:
+        encoder: the space's.
+        data: what was observed.
+        kinds: scales to try.
+        trend: prior mean.
+        signals: whether it reads training-free signals instead of hardware features.
+    """
     usable = [k for k in kinds if k != "log" or bool((data.values > 0).all())]
-    fits = [Posterior(encoder, data, kind, trend, None) for kind in usable]
+    fits = [Posterior(encoder, data, kind, trend, None, signals) for kind in usable]
     return max(fits, key=lambda p: p.evidence())
 
 

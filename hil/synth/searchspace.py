@@ -78,6 +78,15 @@ class BatchSpace(Protocol):
         ...
 
 
+@runtime_checkable
+class SignalSpace(Protocol):
+    """A space that says of a network what speaks for its accuracy before it is trained."""
+
+    def signals_of(self, archs: Sequence[Arch]) -> FloatArray:
+        """Training-free signals of each, (N, signals), on any scale."""
+        ...
+
+
 def identity(space: SearchSpace) -> Arch:
     """The prototype's architecture."""
     return tuple(v.identity for v in space.variables)
@@ -133,6 +142,7 @@ class Batch:
         choices: (N, variables) choice indices.
         linear: (N, features) standardised features.
         logs: the same of their logarithms.
+        signals: (N, signals) standardised training-free signals, none where the space has none.
         macs: (N,) MACs.
         params: (N,) parameters.
     """
@@ -140,6 +150,7 @@ class Batch:
     choices: IntArray
     linear: FloatArray
     logs: FloatArray
+    signals: FloatArray
     macs: FloatArray
     params: FloatArray
 
@@ -158,6 +169,7 @@ class Batch:
             self.choices[index],
             self.linear[index],
             self.logs[index],
+            self.signals[index],
             self.macs[index],
             self.params[index],
         )
@@ -170,29 +182,42 @@ class Encoder:
         self.space = space
         self.identity = identity(space)
         self._rows: dict[Arch, FloatArray] = {}
-        raw = self._raw(self._reference())
+        self._width = 0
+        raw, signals = self._raw(self._reference())
         self._positive = np.asarray(raw.min(axis=0) >= 0)
         self._offset = np.where(self._positive, 0.02 * np.abs(raw).mean(axis=0) + 1e-12, 0.0)
         self._linear = _moments(raw)
         self._log = _moments(self._logarithm(raw))
+        self._signal = _moments(signals)
 
     def encode(self, archs: Sequence[Arch]) -> Batch:
         """The architectures as arrays."""
-        raw = self._raw(archs)
+        raw, signals = self._raw(archs)
         choices = np.array(archs, dtype=np.int64).reshape(len(archs), len(self.space.variables))
         return Batch(
             choices,
             _standardise(raw, self._linear),
             _standardise(self._logarithm(raw), self._log),
+            _standardise(signals, self._signal),
             raw[:, -2].copy(),
             raw[:, -1].copy(),
         )
 
-    def _raw(self, archs: Sequence[Arch]) -> FloatArray:
+    def _raw(self, archs: Sequence[Arch]) -> tuple[FloatArray, FloatArray]:
+        """Features with MACs and parameters last, (N, features + 2), and signals, (N, signals)."""
         new = list(dict.fromkeys(arch for arch in archs if arch not in self._rows))
         if new:
-            self._rows.update(zip(new, self._read(new), strict=True))
-        return np.array([self._rows[arch] for arch in archs]).reshape(len(archs), -1)
+            signals = self._signals(new)
+            self._rows.update(zip(new, np.hstack([signals, self._read(new)]), strict=True))
+            self._width = signals.shape[1]
+        rows = np.array([self._rows[arch] for arch in archs]).reshape(len(archs), -1)
+        return rows[:, self._width :], rows[:, : self._width]
+
+    def _signals(self, archs: Sequence[Arch]) -> FloatArray:
+        space = self.space
+        return (
+            space.signals_of(archs) if isinstance(space, SignalSpace) else np.empty((len(archs), 0))
+        )
 
     def _read(self, archs: Sequence[Arch]) -> FloatArray:
         """Features, MACs and parameters, (N, features + 2)."""

@@ -129,6 +129,6 @@ def test_draws_follow_the_mixture():
 
 
 def test_uniforms_depend_on_seed_and_attempt_alone():
-    assert uniforms(5, 2, 4).tolist() == uniforms(5, 2, 8)[:4].tolist()
-    assert uniforms(5, 2, 4).tolist() != uniforms(5, 3, 4).tolist()
-    assert uniforms(5, 2, 4).tolist() != uniforms(6, 2, 4).tolist()
+    assert uniforms([5], 2, 4)[0].tolist() == uniforms([5], 2, 8)[0, :4].tolist()
+    assert uniforms([5], 2, 4)[0].tolist() != uniforms([5], 3, 4)[0].tolist()
+    assert uniforms([5], 2, 4)[0].tolist() != uniforms([6], 2, 4)[0].tolist()
