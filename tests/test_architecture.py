@@ -27,6 +27,7 @@ LAYERS = (
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 HEAVY = {"torch", "onnx", "onnxruntime", "paramiko", "sklearn", "plotly", "torch_pruning"}
+HEAVY |= {"optuna", "botorch", "gpytorch"}
 # Who may import what is heavy, at all; everything else must stay light.
 DOORS = {
     "torch": (
@@ -36,6 +37,7 @@ DOORS = {
         "synth/stimuli",
         "synth/tensors",
         "synth/emitting",
+        "synth/peers/scbo",
     ),
     "torch_pruning": ("net/",),
     "onnx": ("net/", "emulator/"),
@@ -43,6 +45,9 @@ DOORS = {
     "paramiko": ("device/", "emulator/"),
     "sklearn": ("tasks/",),
     "plotly": ("report/",),
+    "optuna": ("synth/peers/optuna_peers",),
+    "botorch": ("synth/peers/scbo",),
+    "gpytorch": ("synth/peers/scbo",),
 }
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from hil.cli import bench_emulator, bench_energy
-from hil.cli.options import JsonOption, load_device, owner
-from hil.cli.terminal import out, print_json, say
+from hil.cli import bench_emulator, bench_energy, bench_search
 
 app = typer.Typer(help="Benchmarks that anyone can run.", no_args_is_help=True)
+bench_search.register(app)
 bench_energy.register(app)
 bench_emulator.register(app)
 
@@ -20,51 +15,3 @@ bench_emulator.register(app)
 @app.callback()
 def _group() -> None:
     """Benchmarks that anyone can run."""
-
-
-@app.command("search")
-def search(
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="Device file.")
-    ] = "tx2-emulated.yaml",
-    profile: Annotated[str, typer.Option("--profile", "-p", help="Profile.")] = "digits.yaml",
-    seeds: Annotated[int, typer.Option(min=1, help="Searches of each method.")] = 10,
-    run: Annotated[
-        Path, typer.Option(help="Folder for the journal; an existing one is continued.")
-    ] = Path("runs/bench-search"),
-    as_json: JsonOption = False,
-) -> None:
-    """Compare the best network that synthesis and random search find with the same budget."""
-    from hil.cli.synthesize import label, use_one_thread, watching
-    from hil.synth.benching import searches, summary
-    from hil.synth.opening import open_job
-    from hil.synth.profile import find_profile
-    from hil.synth.store import DATABASE, RunStore
-
-    config, job_profile = load_device(device, None), find_profile(profile, cwd=Path.cwd())
-    use_one_thread(job_profile)
-    settings = {"seed": 0, "device": device, "profile": job_profile.name}
-    fresh = not (run / DATABASE).exists()
-    store = RunStore.create(run, settings) if fresh else RunStore.open(run)
-    done = []
-    with (
-        store,
-        watching() as watch,
-        open_job(job_profile, config, store, 0, watch, owner=owner("bench")) as job,
-    ):
-        label(job)
-        for one in searches(job, seeds):
-            done.append(one)
-            say(f"{one.method}, seed {one.seed}: best U {one.best[-1]}, {one.feasible} feasible")
-    result = {
-        "schema": "hil/bench-search@1",
-        "provenance": job.session.provenance,
-        "measurements": job_profile.budget.measurements,
-        **summary(done),
-        "searches": [asdict(one) for one in done],
-    }
-    if as_json:
-        print_json(result)
-    else:
-        shown = {name: value for name, value in result.items() if name != "searches"}
-        out.print(shown)

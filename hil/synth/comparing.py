@@ -16,11 +16,14 @@ from hil.synth.candidates import Candidate
 from hil.synth.inquisitor import Inquisitor
 from hil.synth.loop import Job, Start, interrogate, search, setup_of, utility_in
 from hil.synth.peers import NAMES, Searcher, make
+from hil.synth.pools import PoolName
 from hil.synth.searchspace import network_name
 from hil.synth.seeds import derived_seed
 
 HIL = "hil"
 METHODS = (HIL, *NAMES)
+USE_TORCH = frozenset({"scbo"})
+"""Methods that draw from torch's one global generator, and so never beside a training."""
 Judge = Callable[[Candidate], float]
 
 
@@ -70,7 +73,8 @@ def attempt(job: Job, start: Start, method: str, seed: int) -> Attempt:
         space = start.screening.bench.search_space
         searcher = make(method, space, setup_of(job, start, seed), own)
         searcher.tell([start.reference.observation()])
-    return Attempt(method, seed, tuple(search(job, start, searcher, seed)))
+    thinker: PoolName = "trainer" if method in USE_TORCH else "thinker"
+    return Attempt(method, seed, tuple(search(job, start, searcher, seed, thinker=thinker)))
 
 
 def compare(

@@ -25,7 +25,7 @@ from hil.synth.inquisitor import Inquisitor, Setup
 from hil.synth.objective import load_objective
 from hil.synth.peers import Searcher
 from hil.synth.plausible import Doubt, ask, likely
-from hil.synth.pools import Threads
+from hil.synth.pools import PoolName, Threads
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Utility
@@ -218,11 +218,12 @@ def search(
     searcher: Searcher,
     seed: int,
     on_told: Callable[[int], None] = lambda _number: None,
+    thinker: PoolName = "thinker",
 ) -> list[Candidate]:
     """Spend the budget of measurements by a searcher's proposals; every network, in order."""
     budget = job.profile.budget
     job.watch.stage("searching: networks measured, then trained", budget.measurements)
-    one = Search(start.screening, searcher, budget, seed, job.watch, on_told)
+    one = Search(start.screening, searcher, budget, seed, job.watch, on_told, thinker)
     job.pools.run(one.begin)
     return one.candidates
 

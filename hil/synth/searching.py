@@ -103,6 +103,7 @@ class Search:
         seed: of what the searcher draws.
         watch: told of each network measured.
         on_told: called with the number of each round told, in order.
+        thinker: which pool the searcher thinks in.
     """
 
     screening: Screening
@@ -111,6 +112,7 @@ class Search:
     seed: int
     watch: Watcher
     on_told: Callable[[int], None] = lambda _number: None
+    thinker: PoolName = "thinker"
     trainings: int = 0
     _rounds: dict[int, list[_Place]] = field(default_factory=dict)
     _asked: int = 0
@@ -133,10 +135,11 @@ class Search:
 
     def _think(self, agenda: Agenda, number: int) -> None:
         """Tell what round `number` may be proposed with, then ask for it."""
-        priority, what = (number,), ("think", str(number))
+        # Before whatever else that pool does: proposals keep the others at work.
+        priority, what = (-1, number), ("think", str(number))
         work = partial(self._proposals, number)
         then = partial(self._take, agenda, number)
-        agenda.add(Task(priority, "thinker", what, work, then))
+        agenda.add(Task(priority, self.thinker, what, work, then))
 
     def _proposals(self, number: int) -> list[Proposal]:
         told = number - 1 - AHEAD

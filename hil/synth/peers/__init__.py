@@ -7,12 +7,22 @@ from collections.abc import Callable
 from hil.core.errors import ConfigError
 from hil.synth.inquisitor import Setup
 from hil.synth.peers.evolution import Evolution
+from hil.synth.peers.optuna_peers import Gp, Nsga2, Tpe
+from hil.synth.peers.pruning import Knapsack, Progressive, UniformWidth
+from hil.synth.peers.scbo import Scbo
 from hil.synth.peers.searcher import Peer, RandomSearch, Searcher, Signals, Task
 from hil.synth.searchspace import SearchSpace
 
 _MAKERS: dict[str, Callable[[Task], Peer]] = {
     "random": RandomSearch,
     "evolution": Evolution,
+    "tpe": Tpe,
+    "nsga2": Nsga2,
+    "gp": Gp,
+    "scbo": Scbo,
+    "uniform": UniformWidth,
+    "netadapt": Progressive,
+    "knapsack": Knapsack,
 }
 NAMES = tuple(_MAKERS)
 

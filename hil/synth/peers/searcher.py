@@ -174,18 +174,24 @@ class Peer:
         return not taken and self.task.allowed(arch)
 
     def fill(
-        self, count: int, rng: np.random.Generator, draw: Callable[[], Arch | None]
+        self,
+        count: int,
+        rng: np.random.Generator,
+        draw: Callable[[], Arch | None],
+        besides: Sequence[Arch] = (),
     ) -> list[Arch]:
         """Up to `count` fresh networks of `draw`; where it yields no more, at random."""
         chosen: list[Arch] = []
-        for attempt in range(_TRIES * count):
-            if len(chosen) == count:
-                break
+        misses = 0
+        while len(chosen) < count and misses < 2 * _TRIES:
             # One that keeps repeating itself is helped out by chance.
-            drawn = draw() if attempt < _TRIES * (len(chosen) + 1) // 2 else None
+            drawn = draw() if misses < _TRIES else None
             arch = random_archs(self.space, 1, rng)[0] if drawn is None else drawn
-            if self.fresh(arch, chosen):
+            if self.fresh(arch, [*besides, *chosen]):
                 chosen.append(arch)
+                misses = 0
+            else:
+                misses += 1
         return chosen
 
 
