@@ -27,15 +27,27 @@ LAYERS = (
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 HEAVY = {"torch", "onnx", "onnxruntime", "paramiko", "sklearn", "plotly", "torch_pruning"}
+HEAVY |= {"optuna", "botorch", "gpytorch"}
 # Who may import what is heavy, at all; everything else must stay light.
 DOORS = {
-    "torch": ("net/", "tasks/", "synth/workbench", "synth/stimuli", "synth/emitting"),
+    "torch": (
+        "net/",
+        "tasks/",
+        "synth/workbench",
+        "synth/stimuli",
+        "synth/tensors",
+        "synth/emitting",
+        "synth/peers/scbo",
+    ),
     "torch_pruning": ("net/",),
     "onnx": ("net/", "emulator/"),
     "onnxruntime": ("net/", "emulator/", "agent/"),
     "paramiko": ("device/", "emulator/"),
     "sklearn": ("tasks/",),
     "plotly": ("report/",),
+    "optuna": ("synth/peers/optuna_peers",),
+    "botorch": ("synth/peers/scbo",),
+    "gpytorch": ("synth/peers/scbo",),
 }
 
 

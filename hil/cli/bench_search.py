@@ -1,0 +1,163 @@
+"""`hil bench search`: search methods under one budget, on a table of cells or on a device."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hil.cli.options import JsonOption, load_device, owner
+from hil.cli.terminal import out, print_json, say
+from hil.core.errors import ConfigError
+
+_SAY_EVERY_S = 10.0
+SEEDS = 10
+SEMI_SEEDS = 10
+SEMI__SAY_EVERY_S = 10.0
+SEEDS = 10
+SEMI_SEEDS = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb to `hil bench`."""
+    app.command("search")(search)
+
+
+def search(
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Measured and trained cells (.npz): replay them, use no device."),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="Prefix of the table's columns.")] = "c10",
+    accuracy: Annotated[
+        str | None,
+        typer.Option(help="Column that training answers from ([dataset]_valid_acc_200ep)."),
+    ] = None,
+    feasible: Annotated[
+        str, typer.Option(help="Shares of cells that shall be feasible, one a level.")
+    ] = "0.1,0.3,0.6",
+    budget: Annotated[int, typer.Option(min=1, help="Trainings of each search on a table.")] = 100,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods on a table, by commas (default: all cheap ones).")
+    ] = None,
+    semi_seeds: Annotated[
+        int | None,
+        typer.Option(min=0, help="Searches on the semi-synthetic tables (at most 10; 0: none)."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Searches of each method.")] = SEEDS,
+    jobs: Annotated[int, typer.Option(min=1, max=2, help="Processes on a table.")] = 2,
+    device: Annotated[
+        str, typer.Option("--device", "-d", help="Device file.")
+    ] = "tx2-emulated.yaml",
+    profile: Annotated[str, typer.Option("--profile", "-p", help="Profile.")] = "digits.yaml",
+    run: Annotated[
+        Path, typer.Option(help="Folder for the journal; an existing one is continued.")
+    ] = Path("runs/bench-search"),
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the networks that search methods find with the same budget."""
+    if table is None:
+        result = _on_device(device, profile, seeds, run)
+        if as_json:
+            print_json(result)
+        else:
+            out.print({name: value for name, value in result.items() if name != "searches"})
+        return
+    from hil.bench.search import Plan, Work, run_bench
+    from hil.bench.search_entrants import entrants
+
+    plan = Plan(
+        table=table,
+        dataset=dataset,
+        accuracy=accuracy or f"{dataset}_valid_acc_200ep",
+        shares=_shares(feasible),
+        entrants=entrants([m.strip() for m in methods.split(",")] if methods else []),
+        seeds=seeds,
+        semi_seeds=min(seeds, SEMI_SEEDS) if semi_seeds is None else semi_seeds,
+        budget=budget,
+        jobs=jobs,
+    )
+
+    said = time.monotonic()
+
+    def progress(done: int, of: int, last: Work) -> None:
+        nonlocal said
+        if time.monotonic() - said > _SAY_EVERY_S or done == of:
+            said = time.monotonic()
+            say(f"{done} of {of} searches; {last.entrant.name} on {last.label}, {last.share:g}")
+
+    result = run_bench(plan, progress)
+    if as_json:
+        print_json(result)
+    else:
+        _show("measured", result["levels"])
+        for label, levels in result["semi_synthetic"].items():
+            _show(label, levels)
+
+
+def _on_device(device: str, profile: str, seeds: int, run: Path) -> dict[str, Any]:
+    from hil.cli.synthesize import label, use_one_thread, watching
+    from hil.synth.benching import searches, summary
+    from hil.synth.opening import open_job
+    from hil.synth.profile import find_profile
+    from hil.synth.store import DATABASE, RunStore
+
+    config, job_profile = load_device(device, None), find_profile(profile, cwd=Path.cwd())
+    use_one_thread(job_profile)
+    settings = {"seed": 0, "device": device, "profile": job_profile.name}
+    fresh = not (run / DATABASE).exists()
+    store = RunStore.create(run, settings) if fresh else RunStore.open(run)
+    done = []
+    with (
+        store,
+        watching() as watch,
+        open_job(job_profile, config, store, 0, watch, owner=owner("bench")) as job,
+    ):
+        label(job)
+        for one in searches(job, seeds):
+            done.append(one)
+            say(f"{one.method}, seed {one.seed}: best U {one.best[-1]}, {one.feasible} feasible")
+    return {
+        "schema": "hil/bench-search@1",
+        "provenance": job.session.provenance,
+        "measurements": job_profile.budget.measurements,
+        **summary(done),
+        "searches": [asdict(one) for one in done],
+    }
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        shares = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0.0 < share <= 1.0 for share in shares):
+        raise ConfigError(
+            f"--feasible {text} is no list of shares", fix="write it as --feasible 0.1,0.3,0.6"
+        )
+    return shares
+
+
+def _show(label: str, levels: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    for share, level in levels.items():
+        counts = list(next(iter(level["methods"].values()))["regret_at"])
+        grid = Table(title=f"{label}, {float(share):.0%} of cells feasible: regret in points")
+        for name in ("method", *(f"after {n}" for n in counts), "to 0.5", "to 0.2"):
+            grid.add_column(name)
+        for name in ("measured", "seconds", "seeds"):
+            grid.add_column(name, justify="right")
+        for name, row in level["methods"].items():
+            regrets = [_figure(row["regret_at"][n]["median"], ".2f") for n in counts]
+            reached = [_figure(row["trainings_to"][t]["median"], ".0f") for t in ("0.5", "0.2")]
+            spent = (f"{row['measurements']:.0f}", f"{row['seconds']:.1f}", str(row["seeds"]))
+            grid.add_row(name, *regrets, *reached, *spent)
+        out.print(grid)
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "never" if value is None else format(value, form)
