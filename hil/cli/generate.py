@@ -51,16 +51,7 @@ def generate(
             raise ConfigError(
                 "--check writes no files", fix="run it once more without --check for --output"
             )
-        result = checked(run, range(first, first + seeds), host, seconds(wait))
-        if as_json:
-            print_json(result)
-        else:
-            _show_check(result)
-        if not result["satisfied"]:
-            raise NothingFeasibleError(
-                "no network that the generator emitted meets every requirement",
-                fix="loosen a limit, or search longer (budget.measurements)",
-            )
+        _check(run, range(first, first + seeds), host, seconds(wait), as_json=as_json)
         return
     from hil.synth.emitting import Emitter
 
@@ -92,6 +83,19 @@ def generate(
     if not emitted:
         raise NothingFeasibleError(
             "the generator knows no network that fits", fix="loosen a limit and search again"
+        )
+
+
+def _check(run: Path, seeds: range, host: str | None, wait_s: float, *, as_json: bool) -> None:
+    result = checked(run, seeds, host, wait_s)
+    if as_json:
+        print_json(result)
+    else:
+        _show_check(result)
+    if not result["satisfied"]:
+        raise NothingFeasibleError(
+            "no network that the generator emitted meets every requirement",
+            fix="loosen a limit, or search longer (budget.measurements)",
         )
 
 

@@ -16,6 +16,7 @@ from hil.synth.searchspace import Encoder, SignalSpace
 
 _COST_WARPS: tuple[Warp, ...] = ("log", "linear")
 _STIMULUS_DROP = 1.5  # log-error expected between the prototype and the least of all networks
+_SIGNAL_SLOPE = 0.3  # log-error per standard deviation of the first training-free signal
 _CAPACITY_SLOPE = 0.25  # log-error per e-fold of capacity where no task stimuli are given
 
 Stimuli = tuple[FloatArray, ...]
@@ -85,7 +86,12 @@ def _accuracy(
 
 
 def _accuracy_trend(encoder: Encoder, stimuli: Stimuli | None) -> Trend:
-    """Prior mean of accuracy: falls with probed harm, or with capacity where nothing was probed."""
+    """Prior mean of accuracy: falls with probed harm, or with capacity where nothing was probed.
+
+    Training-free signals take capacity's place where a space has any.
+    """
+    if stimuli is None and isinstance(encoder.space, SignalSpace):
+        return Trend(signal=_SIGNAL_SLOPE)
     if stimuli is None:
         return Trend(None, _CAPACITY_SLOPE)
     harms = [s - s[v.identity] for s, v in zip(stimuli, encoder.space.variables, strict=True)]

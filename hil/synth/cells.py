@@ -24,6 +24,7 @@ EDGES = ("0-1", "0-2", "1-2", "0-3", "1-3", "2-3")
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
 """The edges of each path from a cell's input to its output."""
 
+_BLIND = -2.0
 _INTO = ((), ((0, 0),), ((0, 1), (1, 2)), ((0, 3), (1, 4), (2, 5)))
 """Of each node: the nodes it sums, and by which edge."""
 
@@ -138,8 +139,10 @@ def _living(ops: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_
 def shape(ops: NDArray[np.int64]) -> FloatArray:
     """What can be said of a cell without running it, (N, signals).
 
-    Living operations by kind, and the paths from input to output: how many, how deep in
-    convolutions, how often pooled, and whether the input reaches the output unchanged.
+    First how deep it is: doublings of the convolutions along its deepest path, far below all
+    others where nothing of the input arrives, since such a network can only guess. Then living
+    operations by kind, and the paths from input to output: how many, how deep in convolutions,
+    how often pooled, and whether the input reaches the output unchanged.
     """
     alive, used = _living(ops)
     living = [((ops == op) & used).sum(axis=1) for op in (SKIP, CONV_1X1, CONV_3X3, POOL)]
@@ -153,7 +156,9 @@ def shape(ops: NDArray[np.int64]) -> FloatArray:
     clean = convs * (pools == 0)
     shallow = np.where(alive, convs, 9).min(axis=1)
     least = np.where(alive, pools, 9).min(axis=1)
+    depth = np.where(paths > 0, np.log2(1.0 + convs.max(axis=1)), _BLIND)
     columns = [
+        depth,
         *living,
         paths,
         convs.max(axis=1),

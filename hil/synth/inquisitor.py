@@ -115,14 +115,21 @@ class Inquisitor:
         """As `ask`, beside networks that are being measured and were not told of yet."""
         taken = {self.space.key(arch) for arch in pending}
         design = unique(self.space, self._design, {*self._observed, *taken})
-        # Hardware stimuli are chosen to tell costs apart; a few trainings give accuracy a scale.
-        trained = sum(o.accuracy is not None for o in self.observations)
-        train = trained < self.setup.first_trainings
-        proposals = [Proposal(arch, "design", train) for arch in design[:n]]
+        proposals = [Proposal(arch, "design", self._scales(arch)) for arch in design[:n]]
         if len(proposals) == n or not self.generator.screen.posteriors:
             return proposals
         scene = self._scene(extra=taken | {self.space.key(p.arch) for p in proposals})
         return proposals + propose(scene, n - len(proposals), self.setup.pool, rng)
+
+    def _scales(self, arch: Arch) -> bool:
+        """Whether a design network is worth a training.
+
+        Hardware stimuli are chosen to tell costs apart. A training or two of such as are not
+        hopeless give accuracy a scale; the rest are measured only.
+        """
+        trained = sum(o.accuracy is not None for o in self.observations)
+        signals = self._encoder.encode([arch]).signals[0]
+        return trained < self.setup.first_trainings and (not signals.size or signals[0] >= 0.0)
 
     def tell(self, observations: Iterable[Observation]) -> None:
         """Fold observations in, round by round; of one network the later one completes the earlier.

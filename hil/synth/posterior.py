@@ -70,10 +70,12 @@ class Trend:
         tables: per variable, the expected value of each choice relative to the identity's; None
             where nothing was probed.
         capacity: expected change when MACs and parameters both fall by a factor e.
+        signal: expected change with one standard deviation of the first training-free signal.
     """
 
     tables: tuple[FloatArray, ...] | None = None
     capacity: float = 0.0
+    signal: float = 0.0
 
     def read(self, batch: Batch, reference: Batch) -> FloatArray:
         """Prior means relative to the reference architecture's, (len(batch),)."""
@@ -82,19 +84,21 @@ class Trend:
         values: FloatArray = 0.5 * self.capacity * (log_macs + log_params)
         for j, table in enumerate(self.tables or ()):
             values = values + table[batch.choices[:, j]]
+        if self.signal:
+            values = values + self.signal * (batch.signals[:, 0] - reference.signals[0, 0])
         return values
 
     def to_json(self) -> dict[str, Any]:
         """The trend as plain data."""
         tables = None if self.tables is None else [t.tolist() for t in self.tables]
-        return {"tables": tables, "capacity": self.capacity}
+        return {"tables": tables, "capacity": self.capacity, "signal": self.signal}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Trend:
         """Inverse of `to_json`."""
         tables = data["tables"]
         arrays = None if tables is None else tuple(np.array(t, dtype=np.float64) for t in tables)
-        return Trend(arrays, float(data["capacity"]))
+        return Trend(arrays, float(data["capacity"]), float(data.get("signal", 0.0)))
 
 
 @dataclass(frozen=True)

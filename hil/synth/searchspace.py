@@ -85,7 +85,10 @@ class SignalSpace(Protocol):
     """A space that says of a network what speaks for its accuracy before it is trained."""
 
     def signals_of(self, archs: Sequence[Arch]) -> FloatArray:
-        """Training-free signals of each, (N, signals), on any scale."""
+        """Training-free signals of each, (N, signals), on any scale.
+
+        The first is the one to go by where nothing was trained yet: more is better.
+        """
         ...
 
 
