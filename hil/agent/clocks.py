@@ -141,12 +141,20 @@ class Clocks:
 
     def sudoers_line(self):
         """The exact permission needed: no wildcards, and `""` so that no argument sneaks in."""
-        mode = self._board.program("nvpmodel") or "/usr/sbin/nvpmodel"
-        clocks = self._board.program("jetson_clocks") or "/usr/bin/jetson_clocks"
-        lines = ["%s -m %d" % (mode, number) for number in range(5)]
-        lines += ['%s ""' % clocks]
-        lines += ["%s --%s %s" % (clocks, verb, self.conf) for verb in ("store", "restore")]
+        paths = {"nvpmodel": "/usr/sbin/nvpmodel", "jetson_clocks": "/usr/bin/jetson_clocks"}
+        lines = []
+        for program, arguments in self.command_lines():
+            path = self._board.program(program) or paths[program]
+            lines.append(" ".join([path] + (arguments or ['""'])))
         return "%s ALL=(root) NOPASSWD: %s" % (_user(), ", ".join(lines))
+
+    def command_lines(self):
+        """(program, arguments) of everything that is ever run as root."""
+        lines = [("nvpmodel", ["-m", str(number)]) for number in range(5)]
+        lines.append(("jetson_clocks", []))
+        return lines + [
+            ("jetson_clocks", ["--" + verb, self.conf]) for verb in ("store", "restore")
+        ]
 
 
 def _user():
