@@ -51,6 +51,7 @@ class Clocks:
             self._pin_clocks(record)
         return self._board.state(self._board.power_mode())
 
+    # assumes: mode-resets-clocks, left-as-found
     def restore(self):
         """Gives back what was found; returns what that was, as a list of words.
 
@@ -72,6 +73,7 @@ class Clocks:
         blobs.remove(self._store.path(RECORD))
         return done
 
+    # assumes: sudo-asks-nothing
     def permitted(self, program, *arguments):
         """True where sudo would run that command line without asking."""
         sudo, path = self._board.program("sudo"), self._board.program(program)
@@ -82,6 +84,7 @@ class Clocks:
     def _record(self):
         return self._store.read_json(RECORD)
 
+    # assumes: mode-without-prompt
     def _set_mode(self, mode, record):
         record["mode_changed"] = record["nvpmodel"] is not None
         self._store.write_json(record, RECORD)
@@ -95,6 +98,7 @@ class Clocks:
                 "some modes need a reboot: set it by hand (sudo nvpmodel -m %d)" % mode,
             )
 
+    # assumes: clocks-store
     def _pin_clocks(self, record):
         if not os.path.isdir(os.path.dirname(self.conf)):
             raise AgentError(
@@ -139,6 +143,7 @@ class Clocks:
             "put this line into /etc/sudoers.d/hil: " + self.sudoers_line(),
         )
 
+    # assumes: sudo-exact
     def sudoers_line(self):
         """The exact permission needed: no wildcards, and `""` so that no argument sneaks in."""
         paths = {"nvpmodel": "/usr/sbin/nvpmodel", "jetson_clocks": "/usr/bin/jetson_clocks"}

@@ -52,6 +52,7 @@ def main(argv):
     return serve(root, given.path or default_path(root))
 
 
+# assumes: agent-on-python-36
 def serve(root, path):
     """Serves the host until it is gone, then gives the board back as found."""
     os.umask(0o077)

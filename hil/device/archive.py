@@ -73,10 +73,10 @@ def packed(contact: Recorded, report: Mapping[str, Any], secrets: Secrets) -> by
     # one dictionary, so that a version named in one part is known for one in all of them
     whole = {"told": told, "exchanges": contact.tape.exchanges, "report": report}
     clean = redact(whole, secrets)
-    lines = "".join(json.dumps(one, sort_keys=True) + "\n" for one in clean["exchanges"])
+    lines = "".join(json.dumps(one) + "\n" for one in clean["exchanges"])
     return _tar(
         {
-            _CONTACT: json.dumps(clean["told"], indent=1, sort_keys=True) + "\n",
+            _CONTACT: json.dumps(clean["told"], indent=1) + "\n",
             _EXCHANGES: lines,
             _REPORT: json.dumps(clean["report"], indent=1) + "\n",
         }

@@ -36,7 +36,7 @@ class Lengths:
     idle_s: float = 20.0
     steps: int = 4
     window_s: float = 2.5
-    windows: int = 4
+    windows: int = 5
     rounds: int = 4
     build_s: Mapping[str, float] = field(default_factory=dict)
 

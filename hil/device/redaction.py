@@ -90,7 +90,7 @@ def _redacted(value: Any, replaced: Callable[[str], str]) -> Any:
 def _replacer(secrets: Secrets) -> Callable[[str], str]:
     hosts = _any_of(secrets.hosts)
     users = _any_of(secrets.users)
-    logins = _logins(secrets.users)
+    logins, after_at = _logins(secrets.users), _after_at(secrets.hosts)
 
     def replaced(text: str) -> str:
         text = _PEM.sub("KEY", text)
@@ -104,6 +104,8 @@ def _replacer(secrets: Secrets) -> Callable[[str], str]:
         text = _HOME.sub(r"\1USER", text)
         if logins is not None:
             text = logins.sub(r"\1USER\2", text)
+        if after_at is not None:
+            text = after_at.sub("@HOST", text)
         if hosts is not None:
             text = hosts.sub("HOST", text)
         if users is not None:
@@ -141,6 +143,13 @@ def _logins(users: Iterable[str]) -> re.Pattern[str] | None:
     if not (named := sorted(map(re.escape, {user for user in users if user}))):
         return None
     return re.compile(rf"((?i:user )|(?<![\w.-])){_either(named)}((?=@)|(?= ALL=)|(?= may ))")
+
+
+def _after_at(hosts: Iterable[str]) -> re.Pattern[str] | None:
+    """Return what finds a host's name, a short or common one too, after a login's."""
+    if not (named := sorted(map(re.escape, {host for host in hosts if host}))):
+        return None
+    return re.compile(rf"(?i)@{_either(named)}(?![A-Za-z0-9])")
 
 
 def _either(patterns: Iterable[str]) -> str:

@@ -42,6 +42,8 @@ BURST_W = 0.4
 MOST_BURSTS_A_MINUTE = 8.0
 BURST_J = (0.2, 3.0)
 LAG_HOLDS = (0.30, 0.55)
+BLUR_MW = 10.0
+"""Readings closer than this are one step of the current at two voltages (8 mV of 19 V)."""
 STEPS_MW = (30.0, 50.0)
 """Register step of VDD_IN: 2 mA at 15 to 25 V."""
 HEATING_C_PER_S = 0.2
@@ -140,7 +142,7 @@ def idle(contact: Contact) -> Outcome:
         held(
             "shunts",
             None if steps_mw is None else STEPS_MW[0] <= steps_mw <= STEPS_MW[1],
-            f"smallest step of the rail {steps_mw} mW",
+            f"register step of the rail {steps_mw} mW",
         ),
         Found(
             "bursts",
@@ -189,19 +191,24 @@ def _idle(contact: Contact, name: str) -> dict[str, Any]:
     times = [sample.t_ns / 1e9 for sample in samples]
     bursts = _bursts(times, watts)
     seconds = times[-1] - times[0]
-    levels = sorted({round(1000 * value) for value in watts})
-    steps = [b - a for a, b in pairwise(levels)]
     return {
         "rail": rail,
         "median_w": round(median(watts), 4),
         "mean_w": round(fmean(watts), 4),
         "seconds": round(seconds, 3),
         "samples": len(watts),
-        "step_mw": min(steps) if steps else None,
+        "step_mw": _register_step_mw(watts),
         "bursts": len(bursts),
         "bursts_a_minute": round(60 * len(bursts) / seconds, 2),
         "burst_j": round(median(bursts), 4) if bursts else None,
     }
+
+
+def _register_step_mw(watts: Sequence[float]) -> float | None:
+    """Return the distance of neighbouring levels; the voltage's own steps only blur a level."""
+    levels = sorted(1000 * value for value in watts)
+    gaps = [b - a for a, b in pairwise(levels) if b - a > BLUR_MW]
+    return round(median(sorted(gaps)[:3]), 1) if len(gaps) >= 3 else None
 
 
 def _bursts(times_s: Sequence[float], watts: Sequence[float]) -> list[float]:
