@@ -71,7 +71,7 @@ def published(contact: Contact, name: str, network: Published) -> Outcome:
     session.pin(nvpmodel=PUBLISHED_MODE if may_set else None)
     try:
         began_s = contact.now_s()
-        sha256 = ship(contact.link, network.onnx())
+        sha256 = ship(contact.link, network.chunks())
         shipped_s = contact.now_s() - began_s
         workspace_mib = contact.device.runtime.workspace_mib
         info = session.build(EngineSpec(sha256, "fp16", "tensorrt", workspace_mib))

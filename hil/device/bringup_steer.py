@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
-from collections.abc import Mapping
-from hashlib import sha256 as sha256_of
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hil.core.errors import DeviceError
@@ -152,19 +152,23 @@ def _short(state: Mapping[str, Any]) -> str:
     return f"mode {mode.get('id')}, clocks_pinned {state.get('clocks_pinned')}"
 
 
-def ship(link: Link, data: bytes) -> str:
+def ship(link: Link, chunks: Iterable[bytes]) -> str:
     """Send a network compressed, unless the board has it; return its sha256.
 
     Raises:
         DeviceError: it does not arrive.
     """
-    sha256 = sha256_of(data).hexdigest()
-    known = link.client.request("blob_stat", {"sha256": sha256})
-    if known.get("bytes") == len(data):
+    digest, packer, size, parts = hashlib.sha256(), zlib.compressobj(1), 0, []
+    for chunk in chunks:  # hashing and packing let other threads run: heartbeats go on
+        digest.update(chunk)
+        parts.append(packer.compress(chunk))
+        size += len(chunk)
+    sha256 = digest.hexdigest()
+    if link.client.request("blob_stat", {"sha256": sha256}).get("bytes") == size:
         return sha256
-    name = link.files.upload(zlib.compress(data, 1))
-    params = {"name": name, "sha256": sha256, "inflated_bytes": len(data)}
+    name = link.files.upload(b"".join([*parts, packer.flush()]))
+    params = {"name": name, "sha256": sha256, "inflated_bytes": size}
     link.client.request("blob_commit", params, timeout_s=SHIP_S)
-    if link.client.request("blob_stat", {"sha256": sha256}).get("bytes") != len(data):
+    if link.client.request("blob_stat", {"sha256": sha256}).get("bytes") != size:
         raise DeviceError("a network did not arrive whole", fix="check the board's disk")
     return sha256
