@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import Any
 
-from hil.core.errors import HilError
+from hil.core.errors import HilError, MeasurementError
 from hil.core.evidence import Evidence, RunPlan
 from hil.core.stats import quantile
 from hil.core.tegrastats import swapped
@@ -112,6 +112,12 @@ def period(contact: Contact) -> Outcome:
             rows.append({"asked_ms": asked_ms, "lines": len(record.lines), **found})
         else:
             rows.append({"asked_ms": asked_ms, "why": "fewer than two lines"})
+    if not any("median_ms" in row for row in rows):
+        raise MeasurementError(
+            "no line came at any interval",
+            why=str(rows[0]["why"]) if rows else None,
+            fix="run `tegrastats --interval 1000` on the board and see what it says",
+        )
     at_100 = next((row for row in rows if row["asked_ms"] == 100), {})
     came = [row for row in rows if "median_ms" in row]
     spread_out = [row["longest_ms"] < 3 * max(row["median_ms"], 20) for row in came]

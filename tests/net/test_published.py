@@ -64,13 +64,20 @@ def test_it_has_the_convolutions_of_the_independent_definition(network):
     assert ours == theirs
 
 
-def test_tensorrt_82_takes_it_and_it_ships_small(network):
-    name, data, model = network
+def test_tensorrt_82_takes_it(network):
+    _, data, model = network
 
     assert model.opset_import[0].version == 13
     assert findings(data, "tensorrt-8.2") == ()
-    assert len(zlib.compress(data, 1)) < 12_000_000, name
     assert model.ByteSize() == len(data)  # written by hand in part: the library counts the same
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "resnet50"])
+def test_it_ships_small(name):
+    packer = zlib.compressobj(1)
+    packed = sum(len(packer.compress(chunk)) for chunk in PUBLISHED[name].chunks())
+
+    assert packed < 0.03 * 1e6 * PUBLISHED[name].shipped_mb + 500_000
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "resnet50"])
