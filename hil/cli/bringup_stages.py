@@ -25,6 +25,7 @@ def stages(lengths: Lengths) -> Sequence[Stage]:
     from hil.device import bringup_steer as steer
     from hil.device.bringup import Stage
     from hil.measure import bringup as measured
+    from hil.measure import bringup_idle as idle
     from hil.net.published import PUBLISHED
     from hil.net.reference import reference_network
 
@@ -37,10 +38,10 @@ def stages(lengths: Lengths) -> Sequence[Stage]:
         Stage("sensor", 1.0, read.sensor),
         Stage("rails", lengths.watch_s + 2, measured.rails),
         Stage("period", periods_s, measured.period),
-        Stage("idle", lengths.idle_s + 2, measured.idle),
+        Stage("idle", lengths.idle_s + 2, idle.idle),
         Stage("lease", 1.0, steer.lease),
         Stage("modes", 15.0, steer.modes),
-        Stage("idle-pinned", lengths.idle_s + 6, measured.idle_pinned),
+        Stage("idle-pinned", lengths.idle_s + 6, idle.idle_pinned),
         Stage(
             "engine",
             30.0 + load_s + 20.0,
