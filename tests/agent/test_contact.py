@@ -147,7 +147,9 @@ def leave(store, data):
     return "up"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40
+)
 @given(st.binary(max_size=5000), st.integers(0, 9))
 def test_whatever_was_compressed_comes_out(store, data, level):
     name = inflate.unpack(store, leave(store, zlib.compress(data, level)), len(data))

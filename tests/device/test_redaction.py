@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hil.device.redaction import Secrets, redact, redact_text
@@ -29,6 +29,7 @@ around = st.sampled_from(["", " ", "\n", "(", "from ", "host=", '"', "/", ", "])
 tail = st.sampled_from(["", " ", "\n", ")", ";", '"', ", next"])
 
 
+@settings(deadline=None)
 @given(around, secret, tail)
 def test_no_secret_survives_in_a_text(before, hidden, after):
     told = redact_text(f"{before}{hidden}{after}", NAMES)
@@ -36,6 +37,7 @@ def test_no_secret_survives_in_a_text(before, hidden, after):
     assert hidden.lower() not in told.lower()
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.one_of(secret, st.text(), st.integers(), st.none()),
@@ -50,6 +52,7 @@ def test_once_is_as_good_as_twice(value):
     assert redact(once, Secrets()) == once
 
 
+@settings(deadline=None)
 @given(st.lists(secret, max_size=4), st.integers(-5, 5), st.booleans())
 def test_no_secret_survives_in_data_at_any_depth(hidden, number, flag):
     value = {"a": [{"b": hidden}, number], "flag": flag, **dict.fromkeys(hidden, number)}
