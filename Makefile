@@ -26,7 +26,7 @@ test: setup ## all tests
 test-board: setup ## the acceptance run of a real board: HOST= BOARD_USER= IDENTITY= (docs/setup-tx2.md)
 	$(BIN)/python ci/board.py --host "$(HOST)" --user "$(BOARD_USER)" --identity "$(IDENTITY)" \
 		--port "$(or $(PORT),22)" --root "$(or $(ROOT),/)" --fingerprint "$(FINGERPRINT)" \
-		--minutes "$(or $(MINUTES),30)"
+		--minutes "$(or $(MINUTES),30)" --bringup-time "$(or $(BRINGUP_TIME),10m)" --only "$(STEPS)"
 
 docs: setup ## write docs/unverified.md from the code
 	$(BIN)/python -m hil.device.unverified docs/unverified.md

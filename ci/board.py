@@ -57,6 +57,7 @@ class Bench:
     folder: Path
     device: SshDevice | None = None
     minutes: float = 30.0
+    bringup_time: str = "10m"
     before: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -144,7 +145,8 @@ def selftest(bench: Bench) -> str:
 
 def bringup(bench: Bench) -> str:
     """Meet the board, then meet it again from the archive."""
-    bench.hil("bringup", "-d", NAME, "-o", "bringup.json", log="bringup")
+    limit = ("--max-time", bench.bringup_time)
+    bench.hil("bringup", "-d", NAME, *limit, "-o", "bringup.json", log="bringup")
     archive = f"bringup-{NAME}.tar.gz"
     bench.hil("bringup", "--from", archive, "-o", "replay.json", log="replay")
     met, again = (
@@ -346,8 +348,11 @@ def run(bench: Bench, given: argparse.Namespace) -> list[Row]:
         ("synthesis", lambda: synthesis(bench)),
         ("as found", bench.as_before),
     ]
+    wanted = {"enrol", *given.only.split(",")} if given.only else {name for name, _ in steps}
     rows: list[Row] = []
     for name, step in steps:
+        if name not in wanted:
+            continue
         sys.stderr.write(f"{name} ...\n")
         began = time.monotonic()
         try:
@@ -407,6 +412,8 @@ def main() -> int:
     parser.add_argument("--root", default="/", help="of an emulated board")
     parser.add_argument("--fingerprint", default="")
     parser.add_argument("--minutes", type=float, default=30.0, help="of synthesis")
+    parser.add_argument("--bringup-time", default="10m", help="board time for the bring-up")
+    parser.add_argument("--only", default="", help="some of the steps, by name: bringup,cable")
     parser.add_argument("--by-hand", action="store_true", help="a person pulls the cable")
     given = parser.parse_args()
     if not given.host or not given.identity:
@@ -416,7 +423,7 @@ def main() -> int:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = Path(f"board-{stamp}").absolute()
     folder.mkdir()
-    bench = Bench(folder, minutes=given.minutes)
+    bench = Bench(folder, minutes=given.minutes, bringup_time=given.bringup_time)
     rows = run(bench, given)
     for row in rows:
         sys.stdout.write(
