@@ -112,7 +112,7 @@ SYSTEM = (
         "numpy-needs-coretype",
         "numpy loads with OPENBLAS_CORETYPE=ARMV8 set (1.19.5 dies without).",
         "M",
-        "numpy issue, as remembered",
+        "a report of numpy's users, as remembered",
         "environment",
         "the worker dies of an illegal instruction as soon as an engine is run",
     ),
