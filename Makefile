@@ -1,6 +1,6 @@
 # The one door: CI and people call the same targets. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup nvidia python36 synthesize test check format lint types bench clean
+.PHONY: help setup nvidia python36 synthesize test test-board check docs format lint types bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*##/\t/' | expand -t 14
 
 setup: $(VENV)/.ready ## make .venv with hil inside (every other target calls it)
 
@@ -22,6 +22,14 @@ synthesize: setup ## the main job: synthesize digit classifiers for an emulated 
 
 test: setup ## all tests
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-board: setup ## the acceptance run of a real board: HOST= BOARD_USER= IDENTITY= (docs/setup-tx2.md)
+	$(BIN)/python ci/board.py --host "$(HOST)" --user "$(BOARD_USER)" --identity "$(IDENTITY)" \
+		--port "$(or $(PORT),22)" --root "$(or $(ROOT),/)" --fingerprint "$(FINGERPRINT)" \
+		--minutes "$(or $(MINUTES),30)" --bringup-time "$(or $(BRINGUP_TIME),10m)" --only "$(STEPS)"
+
+docs: setup ## write docs/unverified.md from the code
+	$(BIN)/python -m hil.device.unverified docs/unverified.md
 
 nvidia: setup ## fetch NVIDIA's own bindings, runtime and CPU-only builder for the tests
 	sh ci/nvidia.sh $(VENV)

@@ -7,7 +7,9 @@ import shutil
 
 from . import procs, state
 
+# assumes: l4t-release-file
 _L4T = re.compile(r"R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]+)")
+# assumes: mode-query
 _MODE = re.compile(r"NV Power Mode:\s*(\S+)\s*\n\s*(\d+)")
 _QUERY_TIMEOUT_S = 15.0
 
@@ -48,6 +50,7 @@ class Board:
         at_home = os.path.join(self.home, "tegrastats")
         return self.program("tegrastats") or (at_home if os.access(at_home, os.X_OK) else None)
 
+    # assumes: trtexec-place
     def trtexec(self):
         """Path of trtexec, None where absent."""
         shipped = os.path.join(self.root, "usr/src/tensorrt/bin/trtexec")
@@ -85,6 +88,7 @@ class Board:
         return os.path.exists(os.path.join(self.root, "etc/hil-emulated"))
 
 
+# assumes: plain-path
 def default_path(root):
     """Where programs are looked for: a non-interactive login often lacks the sbin folders."""
     folders = [os.path.join(root, "usr/sbin"), os.path.join(root, "usr/bin")]

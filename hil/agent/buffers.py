@@ -180,6 +180,7 @@ class CudartDevice:
         cudagraph.call(self._cuda, name, *arguments)
 
 
+# assumes: cuda-without-pycuda
 def _find_cudart():
     names = [
         ctypes.util.find_library("cudart"),

@@ -51,6 +51,7 @@ class Clocks:
             self._pin_clocks(record)
         return self._board.state(self._board.power_mode())
 
+    # assumes: mode-resets-clocks, left-as-found
     def restore(self):
         """Gives back what was found; returns what that was, as a list of words.
 
@@ -72,6 +73,7 @@ class Clocks:
         blobs.remove(self._store.path(RECORD))
         return done
 
+    # assumes: sudo-asks-nothing
     def permitted(self, program, *arguments):
         """True where sudo would run that command line without asking."""
         sudo, path = self._board.program("sudo"), self._board.program(program)
@@ -82,6 +84,7 @@ class Clocks:
     def _record(self):
         return self._store.read_json(RECORD)
 
+    # assumes: mode-without-prompt
     def _set_mode(self, mode, record):
         record["mode_changed"] = record["nvpmodel"] is not None
         self._store.write_json(record, RECORD)
@@ -95,6 +98,7 @@ class Clocks:
                 "some modes need a reboot: set it by hand (sudo nvpmodel -m %d)" % mode,
             )
 
+    # assumes: clocks-store
     def _pin_clocks(self, record):
         if not os.path.isdir(os.path.dirname(self.conf)):
             raise AgentError(
@@ -139,14 +143,23 @@ class Clocks:
             "put this line into /etc/sudoers.d/hil: " + self.sudoers_line(),
         )
 
+    # assumes: sudo-exact
     def sudoers_line(self):
         """The exact permission needed: no wildcards, and `""` so that no argument sneaks in."""
-        mode = self._board.program("nvpmodel") or "/usr/sbin/nvpmodel"
-        clocks = self._board.program("jetson_clocks") or "/usr/bin/jetson_clocks"
-        lines = ["%s -m %d" % (mode, number) for number in range(5)]
-        lines += ['%s ""' % clocks]
-        lines += ["%s --%s %s" % (clocks, verb, self.conf) for verb in ("store", "restore")]
+        paths = {"nvpmodel": "/usr/sbin/nvpmodel", "jetson_clocks": "/usr/bin/jetson_clocks"}
+        lines = []
+        for program, arguments in self.command_lines():
+            path = self._board.program(program) or paths[program]
+            lines.append(" ".join([path] + (arguments or ['""'])))
         return "%s ALL=(root) NOPASSWD: %s" % (_user(), ", ".join(lines))
+
+    def command_lines(self):
+        """(program, arguments) of everything that is ever run as root."""
+        lines = [("nvpmodel", ["-m", str(number)]) for number in range(5)]
+        lines.append(("jetson_clocks", []))
+        return lines + [
+            ("jetson_clocks", ["--" + verb, self.conf]) for verb in ("store", "restore")
+        ]
 
 
 def _user():

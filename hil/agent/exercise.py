@@ -119,6 +119,7 @@ class Exercise:
             self._mark(job, "off", index, on["stop_ns"])
         self._idle(job, "idle_after", plan["idle_s"])
 
+    # assumes: idle-by-clocks
     def _idle(self, job, name, duration_s):
         start_ns = now_ns()
         board_sleep(duration_s, job.check)

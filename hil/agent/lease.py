@@ -15,6 +15,7 @@ import uuid
 from .clock import boottime_s
 from .errors import AgentError
 
+# assumes: lease-folder
 RELATIVE_PATH = "run/lock/hil-board.lease"
 _RENEW_EVERY_S = 1.0
 

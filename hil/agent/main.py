@@ -1,10 +1,13 @@
-"""Starts the agent: `serve` for the host on stdin and stdout; `worker` and `sample` for itself."""
+"""Starts the agent: `serve` for the host on stdin and stdout; `worker` and `sample` for itself.
+
+`selftest` tries out whether this Python carries it.
+"""
 
 import argparse
 import os
 import sys
 
-from . import __version__, sampling, server, worker
+from . import __version__, sampling, selftest, server, worker
 from .blobs import Store
 from .board import Board, default_path
 from .clocks import Clocks
@@ -29,7 +32,7 @@ def main(argv):
     parser = argparse.ArgumentParser(prog="hil-agent", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb")
-    for verb in ("serve", "worker", "sample"):
+    for verb in ("serve", "worker", "sample", "selftest"):
         one = verbs.add_parser(verb)
         one.add_argument("--root", default="/", help="the board's root folder")
         if verb == "serve":
@@ -38,8 +41,10 @@ def main(argv):
             sampling.add_arguments(one)
     given = parser.parse_args(argv)
     if given.verb is None:
-        parser.error("one of serve, worker, sample is needed")
+        parser.error("one of serve, worker, sample, selftest is needed")
     root = os.path.abspath(given.root)
+    if given.verb == "selftest":
+        return selftest.main()
     if given.verb == "worker":
         return worker.main(root)
     if given.verb == "sample":
@@ -47,6 +52,7 @@ def main(argv):
     return serve(root, given.path or default_path(root))
 
 
+# assumes: agent-on-python-36
 def serve(root, path):
     """Serves the host until it is gone, then gives the board back as found."""
     os.umask(0o077)

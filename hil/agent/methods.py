@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 
-from . import cache, checks, wire
+from . import cache, checks, inflate, transcript, watch, wire
 from .clock import now_ns
 from .errors import AgentError
 
@@ -32,6 +32,8 @@ class Methods:
             "lease_acquire": self._lease_acquire,
             "lease_release": self._lease_release,
             "lease_status": lambda _: lease.status(),
+            "transcript": lambda job: transcript.read(board, clocks, job),
+            "power_watch": lambda job: watch.watch(board, store, job),
             "blob_stat": self._blob_stat,
             "blob_commit": self._blob_commit,
             "store_clean": self._store_clean,
@@ -156,7 +158,11 @@ class Methods:
 
     def _blob_commit(self, job):
         sha256 = checks.sha256(job.params.get("sha256"))
-        self._store.commit(checks.file_name(job.params.get("name")), sha256)
+        name = checks.file_name(job.params.get("name"))
+        if "inflated_bytes" in job.params:
+            size = checks.integer(job.params, "inflated_bytes", 0, inflate.MOST_BYTES)
+            name = inflate.unpack(self._store, name, size)
+        self._store.commit(name, sha256)
         return {}
 
     def _store_clean(self, _):

@@ -11,6 +11,7 @@ import re
 
 from . import state
 
+# assumes: sysfs-monitors
 _IIO = (
     "sys/bus/i2c/drivers/ina3221x/*/iio:device*",
     "sys/bus/i2c/drivers/ina3221x/*/iio_device*",

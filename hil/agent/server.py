@@ -148,6 +148,7 @@ class Server:
             if not self.finished.wait(_LAST_WILL_S):
                 last_will()
 
+    # assumes: agent-dies-with-link
     def _listen_until_gone(self):
         lines = wire.LineBuffer()
         heard_s = boottime_s()

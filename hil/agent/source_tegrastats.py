@@ -3,6 +3,7 @@
 from .errors import AgentError
 
 
+# assumes: rails-without-root, instances-side-by-side, no-leftover-of-tegrastats, interval-flag
 def start(board, spec):
     """Command line and settings.
 

@@ -6,6 +6,7 @@ Plain file reads under a root folder; nothing is started and nothing is changed.
 import glob
 import os
 
+# assumes: gpu-devfreq
 _GPU_NAMES = ("gp10b", "gv11b", "ga10b", "gm20b", "57000000.gpu", "gpu")
 _EMC_RATE = "sys/kernel/debug/bpmp/debug/clk/emc/rate"
 _IDLE_TEMPERATURE_C = -200.0
@@ -64,6 +65,7 @@ def _core_folders(root):
     return sorted(found, key=lambda path: int(os.path.basename(os.path.dirname(path))[3:]))
 
 
+# assumes: pinned-shows
 def _pinned(gpu, cores):
     ranges = [] if gpu is None else [(_number(gpu, "min_freq"), _number(gpu, "max_freq"))]
     ranges += [(_number(c, "scaling_min_freq"), _number(c, "scaling_max_freq")) for c in cores]
@@ -82,6 +84,7 @@ def _temperatures(root):
     return zones
 
 
+# assumes: cooling-devices
 def _throttle(root):
     devices = glob.glob(os.path.join(root, "sys/class/thermal/cooling_device*"))
     if not devices:

@@ -138,6 +138,7 @@ class WorkerLink:
 def _environment():
     env = dict(os.environ)
     if platform.machine() == "aarch64":
+        # assumes: numpy-needs-coretype
         # numpy 1.19.5's OpenBLAS misreads these cores and dies of an illegal instruction.
         env.setdefault("OPENBLAS_CORETYPE", "ARMV8")
     return env

@@ -26,6 +26,7 @@ from hil.emulator.parameters import with_parameters
 from hil.emulator.reference_networks import PUBLISHED
 
 CELLS_TABLE = Path("nb201_tx2") / "nb201_tx2_cifar10.npz"
+# assumes: published-stack, depthwise-gain
 NVIDIA_TABLE = Path("tx2_tables") / "nvidia_tf_to_trt_image_classification.csv"
 HELD_FAMILIES = ("resnet_v2", "inception")
 """NVIDIA's rows of these families are never fitted."""

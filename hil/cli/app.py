@@ -17,6 +17,7 @@ import typer
 
 from hil.cli import (
     bench,
+    bringup,
     check,
     compare,
     device,
@@ -50,6 +51,7 @@ for _verb in (
     check,
     rescore,
     doctor,
+    bringup,
     emulate,
     export,
     report,

@@ -37,6 +37,9 @@ def add(
     fingerprint: Annotated[
         str | None, typer.Option(help="Expected SHA256 fingerprint; pins without asking.")
     ] = None,
+    root: Annotated[
+        str, typer.Option(help="Root folder of the board's files (of an emulated board).")
+    ] = "/",
 ) -> None:
     """Show a board's fingerprint, pin it, probe the board and write its device file."""
     from hil.device.config import parse_host
@@ -56,6 +59,7 @@ def add(
         folder=folder.absolute(),
         name=name or address.split(".")[0],
         port=port or 22,
+        root=root,
     )
     enrolled = enroll(target, confirm=_confirm, fingerprint=fingerprint)
     say(f"pinned {enrolled.key.fingerprint} in {enrolled.known_hosts}")

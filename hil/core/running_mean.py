@@ -30,6 +30,7 @@ class MeanFault:
     expected_mw: int
 
 
+# assumes: running-mean
 class RunningMean:
     """Hold each line's mean against all lines so far: floor(sum / n), this line included.
 

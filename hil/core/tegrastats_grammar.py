@@ -16,6 +16,7 @@ _Figure = TypeVar("_Figure")
 
 # Below this no zone of a working module can be: the module itself is rated from -25 C.
 LOWEST_PLAUSIBLE_C = -40.0
+# assumes: dummy-zones
 DUMMY_ZONES = frozenset({"PMIC"})
 NOT_CONNECTED = "NC"
 

@@ -24,6 +24,7 @@ OLDEST_R32: Version = (32, 7)  # JetPack 4.6.1: the first with TensorRT 8.2
 OLDEST_TENSORRT: Version = (8, 2)
 DISK_WARN_BYTES = 2 * 1024**3
 DISK_FAIL_BYTES = 256 * 1024**2  # one engine and its network
+# assumes: period-follows
 SLOW_PERIOD = 1.5  # tegrastats' own work adds about a tenth of a 100 ms interval on a TX2
 
 

@@ -160,6 +160,9 @@ class AgentClient:
     def _check_patience(self, method: str, deadline_s: float) -> None:
         silent_s = self._clock() - self._heard_s
         if silent_s > self._patience.silence_s:
+            with self._changed:  # nobody waits for this link again, giving back included
+                self._lost = self._lost or _Lost()
+                self._changed.notify_all()
             raise DeviceError(
                 f"the link to {self._where} is dead",
                 why=f"nothing was heard of its agent for {silent_s:.0f} s",

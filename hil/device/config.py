@@ -60,6 +60,7 @@ class Ssh(SshHop):
     jump: SshHop | None = None
 
 
+# assumes: opset-13, large-networks
 class Runtime(StrictModel):
     """What runs networks on the board, and the ONNX opset it takes.
 

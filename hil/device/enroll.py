@@ -43,6 +43,7 @@ class Target:
         identity: private key for the login.
         folder: where the device file and its known_hosts go, usually ./devices.
         name: the device's name; its file is `folder`/`name`.yaml.
+        root: root folder of the board's files, which is another on an emulated one.
     """
 
     host: str
@@ -51,6 +52,7 @@ class Target:
     folder: Path
     name: str
     port: int = 22
+    root: str = "/"
 
     @property
     def known_hosts(self) -> Path:
@@ -153,7 +155,7 @@ def enroll(target: Target, *, confirm: Confirm, fingerprint: str | None = None) 
         identity=target.identity,
         known_hosts=target.known_hosts,
     )
-    with ssh_link(ssh, Agent()) as link:
+    with ssh_link(ssh, Agent(root=target.root)) as link:
         probe = link.client.request("probe")
     text = device_text(target, probe)
     with target.device_file.open("x", encoding="utf-8") as file:
@@ -217,6 +219,7 @@ def _plain(value: object) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+# assumes: tensorrt-for-system-python
 def device_fields(target: Target, probe: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the device file."""
     tensorrt = probe.get("tensorrt") is not None
@@ -245,11 +248,12 @@ def device_fields(target: Target, probe: Mapping[str, Any]) -> dict[str, Any]:
         },
         "power": _power(probe),
         "lease": {"ttl_s": 60},
-    }
+    } | ({} if target.root == "/" else {"agent": {"root": target.root}})
 
 
 # Total input rail by board, as tegrastats names it. AGX boards have no single one, and tegrastats
 # of a TX1 shows no power at all: there the person must say.
+# assumes: model-string, total-rail
 _KINDS = (
     # words of the device tree's model, kind, total rail; the first row that fits wins
     (("orin nano",), "jetson-orin-nano", "VDD_IN"),

@@ -5,11 +5,25 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from hil.device.board_files import BoardFiles
-from hil.device.client import AgentClient
+from hil.device.client import OnEvent
 from hil.device.ssh_channels import Shell
+
+
+class Client(Protocol):
+    """Something that puts requests to an agent (`hil.device.client.AgentClient`)."""
+
+    def request(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        on_event: OnEvent | None = None,
+        timeout_s: float = 60.0,
+    ) -> Mapping[str, Any]:
+        """Ask, hand events on as they come, and return the result."""
 
 
 def _nothing(_seed: int) -> None:
@@ -27,7 +41,7 @@ class Link:
         reset: brings an emulated board to a known state; nothing elsewhere.
     """
 
-    client: AgentClient
+    client: Client
     files: BoardFiles
     hello: Mapping[str, Any]
     provenance: str

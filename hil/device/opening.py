@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 
 from hil.core.errors import ConfigError, HilError, LeaseTimeoutError
 from hil.device.agent_session import AgentSession, board_info
-from hil.device.client import AgentClient
 from hil.device.config import DeviceConfig, EmulatedDevice, LocalDevice, ReplayDevice
 from hil.device.emulated_session import emulated_link, reset_board
-from hil.device.link import Link
+from hil.device.link import Client, Link
 from hil.device.local_session import local_link
 from hil.device.replay_session import ReplaySession
 from hil.device.session import Session
@@ -99,7 +98,7 @@ def _replayed(device: ReplayDevice) -> Session:
 class Lease:
     """The right to use a board, renewed by every line we send."""
 
-    client: AgentClient
+    client: Client
     owner: str
     ttl_s: int
 

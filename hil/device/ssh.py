@@ -34,6 +34,7 @@ _UNUSABLE_KEY = (
 
 # CBC with encrypt-then-MAC is open to Terrapin (CVE-2023-48795) where strict key exchange is not
 # offered, as by OpenSSH 7.6 on L4T r32.
+# assumes: ssh-without-cbc
 DISABLED = {"ciphers": ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"]}
 
 

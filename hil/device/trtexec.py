@@ -9,6 +9,7 @@ from typing import Any
 from hil.core.errors import MeasurementError, ProtocolError
 from hil.device.session import TrtexecRun
 
+# assumes: trtexec-times
 _ONLY_8 = "endToEndMs"  # 10.x has dropped it, and leaves the warm-up out of the file
 
 

@@ -264,6 +264,7 @@ def _kind(reason: str) -> str:
     return "".join("#" if character.isdigit() else character for character in reason)
 
 
+# assumes: against-itself
 def repeatability(log_ratios: Sequence[float]) -> tuple[float, float]:
     """Return (standard deviation, degrees of freedom) of A/A rounds around their true value, 0.
 

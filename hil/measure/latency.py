@@ -37,6 +37,7 @@ FEWEST_BATCHES = 12
 NO_WORSE = 1.5
 # NVIDIA accepts its own published TX2 latencies within 10 %; two loops that time the same engine
 # differently (transfers overlapped or not, who waits for whom) are not to be held to less.
+# assumes: latency-agrees
 AGREEMENT = 0.10
 
 

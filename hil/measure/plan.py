@@ -14,6 +14,7 @@ from hil.core.evidence import RunPlan
 
 # Recursive average of an INA3221 in continuous mode, 64 x 3 x 2.2 ms; what a TX2 shows agrees
 # (after an isolated spike the next sample, a second later, keeps 10 to 25 % of it).
+# assumes: running-mode, sensor-lag
 SENSOR_TAU_S = 0.42
 # After five time constants a step is within 0.7 %: below one register step at 5 W.
 LAGS = 5

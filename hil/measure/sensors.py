@@ -18,6 +18,7 @@ from typing import Any
 
 from hil.core.errors import ConfigError
 
+# assumes: sensor-accuracy
 OFFSET_UV = 80.0
 STEP_UV = 40.0
 GAIN = 0.0025
@@ -87,6 +88,7 @@ def _product_w(current_ma: float | None, bus_mv: float | None) -> float | None:
     return None if current_ma is None or bus_mv is None else current_ma * bus_mv / 1e6
 
 
+# assumes: shunt-tolerance
 def _ina3221(shunt_mohm: float, bus_mv: float, source: str) -> SensorErrors:
     return SensorErrors(
         offset_ma=OFFSET_UV / shunt_mohm,
@@ -108,6 +110,7 @@ _TX2 = (
     "shunt of {} mOhm inferred from register steps in recorded lines; its tolerance taken as the "
     "1 % of the AGX Xavier's design guide, not known for this board"
 )
+# assumes: rail-names, bus-voltage, shunts
 _TX2_RAILS = {
     "VDD_IN": (20.0, 19144.0),
     "VDD_SYS_GPU": (10.0, 19136.0),

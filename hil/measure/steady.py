@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hil.measure.calibration import Calibration
     from hil.measure.scene import Scene
 
+# assumes: bursts
 EVENT_J = 1.0
 """Energy of one large burst of background work: the peaks of a TX2's log, 1.4 W for 0.7 s."""
 EVENT_S = 0.1

@@ -33,6 +33,7 @@ COVERAGE_SUSPECT = 0.99
 COVERAGE_INVALID = 0.75
 # A TX2 that takes on 3 W warms by 2 C in the first 30 s, its power within one register step; the
 # heaviest load a module takes is three times that. Beyond it something else heats the board.
+# assumes: slow-heating
 HEATING_SUSPECT_C_PER_S = 0.2
 FEWEST_STATES = 3
 FEWEST_LINES = 30
@@ -43,6 +44,7 @@ IDLE_CONFIDENCE = 0.99
 # bursts in one window and none in the others are the board as it is.
 BURSTS_J = 4.0
 # Rails that hold the whole module: what the parts sum to cannot exceed them.
+# assumes: total-rail
 TOTAL_RAILS = frozenset({"VDD_IN", "POM_5V_IN"})
 # Rounding of the rails.
 SUM_TOLERANCE = 1.01

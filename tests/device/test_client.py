@@ -207,7 +207,11 @@ def test_a_silent_agent_is_a_dead_link_though_the_channel_stands():
 
     with pytest.raises(DeviceError, match="the link to bench is dead"):
         client.request("engine_run", {}, timeout_s=3600)
+    began = time.monotonic()
+    with pytest.raises(DeviceError):
+        client.request("board_restore")
 
+    assert time.monotonic() - began < 10.0  # nobody waits for what was asked before
     client.close()
 
 
