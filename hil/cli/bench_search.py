@@ -13,12 +13,9 @@ from hil.cli.options import JsonOption, load_device, owner
 from hil.cli.terminal import out, print_json, say
 from hil.core.errors import ConfigError
 
+SEEDS = 10
+SEMI_SEEDS = 10
 _SAY_EVERY_S = 10.0
-SEEDS = 10
-SEMI_SEEDS = 10
-SEMI__SAY_EVERY_S = 10.0
-SEEDS = 10
-SEMI_SEEDS = 10
 
 
 def register(app: typer.Typer) -> None:

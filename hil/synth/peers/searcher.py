@@ -81,8 +81,13 @@ class Task:
                 value, bound = values[limit.metric], limit.bound
                 beyond = float(excess(limit, np.array([value]))[0])
                 within = abs(value - bound) / max(abs(bound), 1e-300)
-                gaps[f"{limit.metric} {limit.sense}"] = beyond if beyond > 0.0 else -within
+                gaps[_name(limit)] = beyond if beyond > 0.0 else -within
         return gaps
+
+    @property
+    def limit_names(self) -> tuple[str, ...]:
+        """The keys that `gaps` may have."""
+        return tuple(_name(limit) for limit in self.limits)
 
     def allowed(self, arch: Arch) -> bool:
         """Whether the limits that need no measurement hold."""
@@ -230,6 +235,10 @@ def ranking(
     gram = inputs.T @ inputs + _RIDGE * np.eye(inputs.shape[1])
     weights = np.linalg.solve(gram, inputs.T @ (accuracy - accuracy.mean()))
     return lambda archs: np.asarray((signals(archs) - centre) / scale @ weights, dtype=np.float64)
+
+
+def _name(limit: Limit) -> str:
+    return f"{limit.metric} {limit.sense}"
 
 
 def _completed(old: Observation, new: Observation) -> Observation:
