@@ -35,6 +35,7 @@ DOORS = {
         "tasks/",
         "synth/workbench",
         "synth/stimuli",
+        "synth/tensors",
         "synth/emitting",
         "synth/peers/scbo",
     ),

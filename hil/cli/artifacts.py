@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 def write_networks(store: RunStore, result: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write ONNX, weights and certificate of the prototype and every finalist.
 
+    A network of a table has a certificate alone.
+
     Returns:
         The folders written, one a network.
     """
@@ -22,8 +24,9 @@ def write_networks(store: RunStore, result: Mapping[str, Any], folder: Path) -> 
     for entry in [*entries, *result["not_certified"]]:
         place = folder / entry["name"].replace(" ", "-")
         place.mkdir(parents=True, exist_ok=True)
-        (place / "network.onnx").write_bytes(store.blob(entry["onnx_sha256"]))
-        (place / "weights.pt").write_bytes(store.blob(entry["weights_sha256"]))
+        if entry["onnx_sha256"] is not None:
+            (place / "network.onnx").write_bytes(store.blob(entry["onnx_sha256"]))
+            (place / "weights.pt").write_bytes(store.blob(entry["weights_sha256"]))
         text = json.dumps({**entry, "requirements": result["requirements"]}, indent=1)
         (place / "certificate.json").write_text(text, encoding="utf-8")
         written.append(place)

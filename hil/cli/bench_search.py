@@ -96,26 +96,30 @@ def search(
 
 
 def _on_device(device: str, profile: str, seeds: int, run: Path) -> dict[str, Any]:
-    from hil.cli.synthesize import job_of, watching
-    from hil.device.opening import open_session
+    from hil.cli.synthesize import label, use_one_thread, watching
     from hil.synth.benching import searches, summary
+    from hil.synth.opening import open_job
     from hil.synth.profile import find_profile
     from hil.synth.store import DATABASE, RunStore
-    from hil.synth.workbench import use_one_thread
 
-    use_one_thread()
     config, job_profile = load_device(device, None), find_profile(profile, cwd=Path.cwd())
+    use_one_thread(job_profile)
     settings = {"seed": 0, "device": device, "profile": job_profile.name}
     fresh = not (run / DATABASE).exists()
     store = RunStore.create(run, settings) if fresh else RunStore.open(run)
     done = []
-    with store, open_session(config, owner=owner("bench")) as session, watching() as watch:
-        for one in searches(job_of(job_profile, 0, store, session, watch, config), seeds):
+    with (
+        store,
+        watching() as watch,
+        open_job(job_profile, config, store, 0, watch, owner=owner("bench")) as job,
+    ):
+        label(job)
+        for one in searches(job, seeds):
             done.append(one)
             say(f"{one.method}, seed {one.seed}: best U {one.best[-1]}, {one.feasible} feasible")
     return {
         "schema": "hil/bench-search@1",
-        "provenance": session.provenance,
+        "provenance": job.session.provenance,
         "measurements": job_profile.budget.measurements,
         **summary(done),
         "searches": [asdict(one) for one in done],

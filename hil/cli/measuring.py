@@ -231,10 +231,12 @@ def engine_json(model: str, info: EngineInfo) -> dict[str, Any]:
 
 
 def board_json(session: Session) -> dict[str, Any]:
-    """Return the board as results name it."""
+    """Return the board as results name it, and of a record what it is a record of."""
     board = session.board
+    recorded = {"recorded": "emulated" if board.emulated else "measured"}
     return {
         "device": session.name,
+        **(recorded if session.provenance == "replayed" else {}),
         "board": {
             "model": board.model,
             "l4t": board.l4t,

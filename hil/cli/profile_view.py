@@ -103,7 +103,10 @@ def where(result: Result) -> list[str]:
         missed = f", {rate['missed']} missed" if rate.get("missed") else ""
         engine.append(f"paced at {rate['asked_hz']:g} Hz, got {rate['achieved_hz']:.4g}{missed}")
     lines.append("  ".join(str(part) for part in engine if part))
-    return lines
+    recorded = {"emulated": "an EMULATED board", "measured": "a board"}.get(
+        str(result.get("recorded"))
+    )
+    return lines + ([f"REPLAYED: recorded on {recorded} before"] if recorded else [])
 
 
 def figures_table(result: Result) -> Table:
@@ -152,7 +155,7 @@ def _limit_cells(limit: Result | None, unit: str) -> list[str]:
     sign, value = ("≥", least) if least is not None else ("≤", limit["at_most"])
     verdict = limit["verdict"]
     colour = VERDICTS[verdict.removesuffix("_emulated")]
-    shown = verdict.replace("_emulated", " (EMULATED)")
+    shown = verdict.replace("_emulated", " (EMULATED)").replace("_replayed", " (REPLAYED)")
     return [f"{sign} {value:g} {unit}", f"[{colour}]{shown}[/]"]
 
 

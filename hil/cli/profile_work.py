@@ -254,13 +254,13 @@ def point_json(point: PointResult[Result]) -> Result:
 
 
 def judged(limits: Sequence[Limit], figures: Mapping[str, Any]) -> list[Result]:
-    """Return each limit with its verdict; on an emulated board it bears that name."""
+    """Return each limit with its verdict; it bears where figures come from, unless measured."""
     verdicts = (figures.get("stopping") or {}).get("verdicts") or {}
     rows = []
     for limit in limits:
         verdict = verdicts.get(limit.figure, "undecided")
-        if verdict != "undecided" and figures["provenance"] == "emulated":
-            verdict = f"{verdict}_emulated"
+        if verdict != "undecided" and figures["provenance"] != "measured":
+            verdict = f"{verdict}_{figures['provenance']}"
         rows.append(
             {
                 "figure": limit.figure,

@@ -27,7 +27,7 @@ from hil.core.errors import ConfigError, InterruptedRunError, NothingFeasibleErr
 
 if TYPE_CHECKING:
     from hil.device.config import DeviceConfig
-    from hil.device.session import Session
+    from hil.synth.comparing import Attempt
     from hil.synth.loop import Job, Outcome
     from hil.synth.profile import Profile
     from hil.synth.progress import Watcher
@@ -54,6 +54,10 @@ def synthesize(
     run: Annotated[
         Path | None, typer.Option(help="Folder of the run (default: in ./runs).")
     ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Also let other methods spend the same budget: evolution,tpe,..."),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
     host: HostOption = None,
     wait: WaitOption = "0s",
@@ -61,11 +65,13 @@ def synthesize(
 ) -> None:
     """Synthesize networks that fit an energy and latency budget on a board."""
     started_s = time.monotonic()
-    store, settings, config, job_profile = _open(resume, run, device, host, profile, seed)
+    store, settings, config, job_profile = _open(
+        resume, run, device, host, profile, seed, _methods(compare)
+    )
     with store:
         try:
-            outcome = _work(store, settings, config, job_profile, seconds(wait))
-            result = _write(outcome, time.monotonic() - started_s)
+            outcome, attempts = _work(store, settings, config, job_profile, seconds(wait))
+            result = _write(outcome, time.monotonic() - started_s, attempts)
         except (InterruptedRunError, KeyboardInterrupt) as error:
             raise InterruptedRunError(
                 "interrupted; everything finished so far is kept",
@@ -90,6 +96,7 @@ def _open(
     host: str | None,
     profile: str,
     seed: int,
+    compare: tuple[str, ...],
 ) -> tuple[RunStore, Mapping[str, Any], DeviceConfig, Profile]:
     from hil.synth.profile import find_profile, load_profile
     from hil.synth.store import RunStore
@@ -103,6 +110,13 @@ def _open(
                 f"the run at {resume} was measured on {settings['device']}, not on {device}",
                 why="figures of two boards cannot be mixed in one run",
                 fix="leave --device out, or start a new run",
+            )
+        if compare and list(compare) != settings.get("compare", []):
+            store.close()
+            raise ConfigError(
+                f"the run at {resume} compares other methods",
+                why=f"it was started with: {', '.join(settings.get('compare', [])) or 'none'}",
+                fix="leave --compare out, or start a new run",
             )
         return (
             store,
@@ -118,11 +132,20 @@ def _open(
 
     config = load_device(device, host)
     job_profile = find_profile(profile, cwd=Path.cwd())
-    settings = {"seed": seed, "device": device, "profile": job_profile.name}
+    named = {"compare": list(compare)} if compare else {}
+    settings = {"seed": seed, "device": device, "profile": job_profile.name, **named}
     store = RunStore.create(run or _fresh_folder(job_profile.name), settings)
     source = resolve(profile, "profiles", cwd=Path.cwd())
     (store.path / "profile.yaml").write_bytes(source.read_bytes())
     return store, settings, config, job_profile
+
+
+def _methods(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    from hil.synth.comparing import named_methods
+
+    return named_methods(text)
 
 
 def _fresh_folder(name: str) -> Path:
@@ -136,48 +159,45 @@ def _work(
     config: DeviceConfig,
     profile: Profile,
     wait_s: float,
-) -> Outcome:
-    from hil.device.opening import open_session
+) -> tuple[Outcome, tuple[Attempt, ...]]:
+    from hil.synth.comparing import compare
     from hil.synth.loop import synthesize
-    from hil.synth.workbench import use_one_thread
+    from hil.synth.opening import open_job
 
-    use_one_thread()
+    use_one_thread(profile)
     say(f"run folder: {store.path}")
-    session_of = open_session(
-        config, owner=owner("synthesize"), wait_s=wait_s, on_wait=announce_wait
-    )
-    with session_of as session, watching() as watch:
-        if session.provenance == "emulated":
-            say(f"{session.name} is an EMULATED board: its figures come from a model")
-        seed = int(settings["seed"])
-        return synthesize(job_of(profile, seed, store, session, watch, config))
+    seed = int(settings["seed"])
+    with (
+        watching() as watch,
+        open_job(
+            *(profile, config, store, seed, watch),
+            owner=owner("synthesize"),
+            wait_s=wait_s,
+            on_wait=announce_wait,
+        ) as job,
+    ):
+        label(job)
+        outcome = synthesize(job)
+        names = settings.get("compare", ())
+        return outcome, compare(job, outcome.start, outcome.candidates, names)
 
 
-def job_of(
-    profile: Profile,
-    seed: int,
-    store: RunStore,
-    session: Session,
-    watch: Watcher,
-    config: DeviceConfig,
-) -> Job:
-    """What a synthesis is given, from a profile and a device file."""
-    from hil.synth.loop import Job
+def use_one_thread(profile: Profile) -> None:
+    """Let torch use one thread, where the task needs torch at all."""
+    if profile.task != "table":
+        from hil.synth.workbench import use_one_thread
 
-    return Job(
-        profile=profile,
-        seed=seed,
-        store=store,
-        session=session,
-        watch=watch,
-        runtime=config.runtime.name,
-        workspace_mib=config.runtime.workspace_mib,
-        cuda_graph=config.runtime.cuda_graph,
-        power=config.power.source,
-        rail=config.power.rail,
-        interval_ms=config.power.interval_ms,
-        opset=config.runtime.opset,
-    )
+        use_one_thread()
+
+
+def label(job: Job) -> None:
+    """Say at once where figures come from, unless they are measured."""
+    session = job.session
+    if session.provenance == "emulated":
+        say(f"{session.name} is an EMULATED board: its figures come from a model")
+    if session.provenance == "replayed":
+        of = "an EMULATED board" if session.board.emulated else "a board"
+        say(f"{session.name} is a REPLAYED device: its figures were recorded on {of} before")
 
 
 @contextmanager
@@ -192,13 +212,13 @@ def watching() -> Iterator[Watcher]:
         yield Lines()
 
 
-def _write(outcome: Outcome, wall_s: float) -> dict[str, Any]:
+def _write(outcome: Outcome, wall_s: float, attempts: tuple[Attempt, ...]) -> dict[str, Any]:
     """Write the run's results beside its journal; return the final object."""
     from hil.cli.artifacts import write_networks, write_report
     from hil.synth.results import result_json, search_rows
 
     folder = outcome.job.store.path
-    result = result_json(outcome, str(folder), wall_s)
+    result = result_json(outcome, str(folder), wall_s, attempts)
     rows = search_rows(outcome)
     text = json.dumps({"result": result, "search": rows}, indent=1)
     (folder / RESULT).write_text(text, encoding="utf-8")
@@ -209,9 +229,12 @@ def _write(outcome: Outcome, wall_s: float) -> dict[str, Any]:
 
 
 def _show(result: Mapping[str, Any], folder: Path) -> None:
-    from hil.cli.tables import networks_table
+    from hil.cli.tables import methods_table, networks_table
 
     out.print(networks_table(result))
+    if result["compare"] is not None:
+        out.print(methods_table(result))
+        say(result["compare"]["statement"])
     for line in closing_lines(result):
         say(line)
     say(f"folder: {folder} (report.html, networks/, generator.json, result.json)")
@@ -234,12 +257,13 @@ def closing_lines(result: Mapping[str, Any]) -> list[str]:
         share = best["inferences_per_joule"] / uniform["inferences_per_joule"]
         words = f"{share:.2f}x the inferences per joule of uniform width scaling"
         sure = over_boards(result, best, "predicted_ratio_to_baseline")
-        lines.insert(0, f"EMULATED: {words} ({sure})" if sure else words)
+        label = "" if result["provenance"] == "measured" else f"{result['provenance'].upper()}: "
+        lines.insert(0, f"{label}{words} ({sure})" if sure else f"{label}{words}")
     elif result["certified"]:
         lines.insert(
             0,
-            "no uniform width scaling that was tried keeps the accuracy demanded, so at equal "
-            "accuracy the ratio against it is the one against the prototype",
+            f"{result['baselines_reason']}, so at equal accuracy the ratio against it is the one "
+            "against the prototype",
         )
     refused = [
         f"{entry['name']} {receipt['text']}"

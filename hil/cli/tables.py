@@ -46,6 +46,37 @@ def networks_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
+METHOD_COLUMNS = (
+    ("best_u", "best U", ".2f"),
+    ("least_energy_mj", "energy mJ", ".4g"),
+    ("energy_ratio", "over hil's", ".3f"),
+    ("energy_ratio_to_prototype", "over prototype's", ".3f"),
+    ("measurements", "measured", "d"),
+    ("trainings", "trained", "d"),
+    ("feasible", "feasible", "d"),
+    ("device_seconds", "board s", ".0f"),
+)
+
+
+def methods_table(result: Mapping[str, Any]) -> Table:
+    """What each way to search made of the same budget; energy at equal accuracy."""
+    compared = result["compare"]
+    label = compared["provenance"].upper()
+    table = Table(
+        title=f"methods on the same budget: {label} figures of the search, not certified; least "
+        "energy at no less accuracy than hil's best network",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    table.add_column("method")
+    for _, title, _ in METHOD_COLUMNS:
+        table.add_column(title, justify="right")
+    for row in compared["methods"]:
+        texts = ("-" if row[f] is None else format(row[f], form) for f, _, form in METHOD_COLUMNS)
+        table.add_row(escape(row["method"]), *texts)
+    return table
+
+
 def _verdict(network: Mapping[str, Any]) -> str:
     verdict = str(network["verdict"] or "-")
     return f"[bold green]{verdict}[/]" if verdict.startswith("feasible") else verdict

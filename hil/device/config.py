@@ -10,25 +10,17 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
 from hil.core.errors import ConfigError
 from hil.core.names import resolve
 from hil.core.yamlfile import StrictModel, load_yaml_variant
+from hil.device.replay_config import LocalPath, Replay
 
 SCHEMA = "hil/device@1"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
 
 
-def _beside_the_file(value: object, info: ValidationInfo) -> object:
-    if not isinstance(value, str):
-        return value
-    path = Path(value).expanduser()
-    folder = (info.context or {}).get("folder")
-    return path if folder is None else (Path(folder) / path).absolute()
-
-
-LocalPath = Annotated[Path, BeforeValidator(_beside_the_file)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -298,11 +290,19 @@ class EmulatedDevice(_Device):
         return self
 
 
-DeviceConfig = SshDevice | LocalDevice | EmulatedDevice
+class ReplayDevice(_Device):
+    """Recorded figures: nothing is reached and nothing runs."""
+
+    driver: Literal["replay"]
+    replay: Replay
+
+
+DeviceConfig = SshDevice | LocalDevice | EmulatedDevice | ReplayDevice
 DRIVERS: dict[str, type[_Device]] = {
     "ssh": SshDevice,
     "local": LocalDevice,
     "emulated": EmulatedDevice,
+    "replay": ReplayDevice,
 }
 
 
@@ -313,7 +313,7 @@ def load_device(path: Path) -> DeviceConfig:
         ConfigError: everything wrong with it, one `file:line: field: message` each.
     """
     device = load_yaml_variant(path, "driver", DRIVERS)
-    assert isinstance(device, SshDevice | LocalDevice | EmulatedDevice)
+    assert isinstance(device, DeviceConfig)
     return device
 
 

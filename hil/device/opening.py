@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from hil.core.errors import HilError, LeaseTimeoutError
+from hil.core.errors import ConfigError, HilError, LeaseTimeoutError
 from hil.device.agent_session import AgentSession, board_info
 from hil.device.client import AgentClient
-from hil.device.config import DeviceConfig, EmulatedDevice, LocalDevice
+from hil.device.config import DeviceConfig, EmulatedDevice, LocalDevice, ReplayDevice
 from hil.device.emulated_session import emulated_link, reset_board
 from hil.device.link import Link
 from hil.device.local_session import local_link
+from hil.device.replay_session import ReplaySession
+from hil.device.session import Session
 from hil.device.ssh_session import ssh_link
 
 POLL_S = 2.0
@@ -33,12 +35,18 @@ def device_link(device: DeviceConfig) -> AbstractContextManager[Link]:
 
     Raises (on entering):
         DeviceError: the board or its agent cannot be reached.
-        ConfigError: the device file names an unusable key.
+        ConfigError: the device file names an unusable key, or a record.
     """
     if isinstance(device, EmulatedDevice):
         return emulated_link(device.emulated, device.name)
     if isinstance(device, LocalDevice):
         return local_link(device.local, device.agent, device.name)
+    if isinstance(device, ReplayDevice):
+        raise ConfigError(
+            f"there is no board behind {device.name}",
+            why="its driver is replay: figures come from a record",
+            fix="name a device of driver ssh, local or emulated",
+        )
     return ssh_link(device.ssh, device.agent)
 
 
@@ -50,7 +58,7 @@ def open_session(
     wait_s: float = 0.0,
     on_wait: OnWait | None = None,
     clock: WallClock | None = None,
-) -> Iterator[AgentSession]:
+) -> Iterator[Session]:
     """Lease a board, its power mode and clocks as the device file says, for one `with` block.
 
     Args:
@@ -64,6 +72,9 @@ def open_session(
         DeviceError: unreachable or unhealthy, or clocks may not be set.
         LeaseTimeoutError: still leased after `wait_s`; the message names the holder.
     """
+    if isinstance(device, ReplayDevice):
+        yield _replayed(device)
+        return
     with device_link(device) as link:
         board = board_info(device.name, link.client.request("probe"))
         lease = Lease(link.client, owner, device.lease.ttl_s)
@@ -72,6 +83,16 @@ def open_session(
         with giving_back(session, lease):
             session.pin()
             yield session
+
+
+def _replayed(device: ReplayDevice) -> Session:
+    if device.replay.evidence is None:
+        raise ConfigError(
+            f"{device.name} replays a table, which takes no network",
+            why="its rows are known by their choices, not by files",
+            fix="use it with `hil synthesize` and a profile of task table, such as nb201.yaml",
+        )
+    return ReplaySession.open(device)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ def headline(result: Mapping[str, Any]) -> str | None:
         return None
     words = f"{ratio:.2f}x the inferences per joule of the prototype"
     sure = over_boards(result, best)
+    if result["provenance"] == "replayed":
+        return f"REPLAYED: {words}"
     return f"EMULATED: {words} ({sure})" if sure else words
 
 

@@ -1,21 +1,16 @@
-"""Synthesis against peers: the same prototype, board, budget and training for all.
-
-Every network is measured and trained once and the journal answers the second time, so methods
-differ in what they choose and in nothing else.
-"""
+"""Synthesis against peers, search after search: which method finds the better networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from hil.synth.candidates import Candidate, Rounds
-from hil.synth.loop import Job, interrogate, prepare, search, utility_in
-from hil.synth.peers import Searcher, make
+from hil.synth.comparing import HIL, Attempt, Judge, attempt
+from hil.synth.loop import Job, interrogate, prepare, utility_in
 
-METHODS = ("hil", "random")
+METHODS = (HIL, "random")
 
 
 @dataclass(frozen=True)
@@ -35,39 +30,24 @@ class Search:
 
 def searches(job: Job, seeds: int, methods: Sequence[str] = METHODS) -> Iterator[Search]:
     """Run every method on every seed, interleaved, and yield each search as it ends."""
-    rounds, reference = prepare(job)
-    first = interrogate(job, rounds.bench, reference, 0)
-    judge = utility_in(first)
+    start = prepare(job)
+    judge = utility_in(interrogate(job, start, 0))
     for seed in range(seeds):
         for method in methods:
-            searcher: Searcher
-            if method == "hil":
-                searcher = interrogate(job, rounds.bench, reference, seed)
-            else:
-                searcher = make(method, rounds.bench.search_space, first.setup, seed)
-                searcher.tell([reference.observation()])
-            fresh = replace(rounds, trainings_left=job.profile.budget.trainings)
-            yield _one(job, fresh, (method, searcher, seed), judge)
+            yield searched(attempt(job, start, method, seed), judge)
 
 
-def _one(
-    job: Job,
-    rounds: Rounds,
-    entrant: tuple[str, Searcher, int],
-    judge: Callable[[Candidate], float],
-) -> Search:
-    method, searcher, seed = entrant
+def searched(done: Attempt, judge: Judge) -> Search:
+    """An attempt as the course of its best U."""
     best: list[float | None] = []
-    feasible = 0
-    for done in search(job, rounds, searcher, seed):
-        for candidate in done:
-            known = best[-1] if best else None
-            if candidate.verdict == "feasible" and candidate.trained is not None:
-                feasible += 1
-                score = judge(candidate)
-                known = score if known is None else max(known, score)
-            best.append(known)
-    return Search(method, seed, tuple(best), feasible)
+    good = set(map(id, done.feasible))
+    for candidate in done.candidates:
+        known = best[-1] if best else None
+        if id(candidate) in good:
+            score = judge(candidate)
+            known = score if known is None else max(known, score)
+        best.append(known)
+    return Search(done.method, done.seed, tuple(best), len(good))
 
 
 def summary(done: Sequence[Search]) -> dict[str, object]:

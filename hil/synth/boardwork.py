@@ -5,9 +5,9 @@ Nothing here knows a network; it takes ONNX bytes and gives back figures as the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hil.core.errors import ExportError
 from hil.core.evidence import RunPlan
 from hil.core.stats import Estimate
-from hil.device.session import EngineInfo, EngineSpec, Session
+from hil.device.session import EngineInfo, EngineSpec, PlausibleDraws, Session
 from hil.measure.run import measure
 from hil.synth.seeds import derived_seed
 from hil.synth.store import RunStore
@@ -44,6 +44,11 @@ class Figures:
     onnx_sha256: str
     evidence: str
     refused: str | None
+
+    @classmethod
+    def read(cls, step: Mapping[str, Any]) -> Self:
+        """Read a step of the journal."""
+        return cls(step["result"], step["engine"], step["onnx"], step["evidence"], step["refused"])
 
     @property
     def usable(self) -> bool:
@@ -91,16 +96,14 @@ class BoardWork:
             stage: "search" or "confirm": figures of one are never used as the other's.
             build: which build of that stage; each is made anew, in its own slot.
         """
-        name = _name(stage, key, build)
+        name = step_name(stage, key, build)
         index = build + (_SEARCH_BUILDS if stage == "search" else 0)
         step = self.store.step("measure", name, lambda: self._fresh(name, onnx(), plan, index))
-        return Figures(
-            step["result"], step["engine"], step["onnx"], step["evidence"], step["refused"]
-        )
+        return Figures.read(step)
 
     def known(self, key: str, *, stage: str, build: int = 0) -> bool:
         """Whether that measurement is in the journal already."""
-        return self.store.find("measure", _name(stage, key, build)) is not None
+        return self.store.find("measure", step_name(stage, key, build)) is not None
 
     def _fresh(self, name: str, onnx: bytes, plan: RunPlan, build: int) -> dict[str, Any]:
         session = self.session
@@ -148,8 +151,15 @@ class BoardWork:
         outputs = self.session.infer(info, {info.inputs[0].name: inputs})
         return np.asarray(outputs[info.outputs[0].name], dtype=np.float32)
 
+    def plausible(self, networks: Sequence[Callable[[], bytes]]) -> PlausibleDraws | None:
+        """Return joint draws of networks' figures over plausible boards, None where none are."""
+        # A cool board: heat left over from earlier work could have lowered the clocks.
+        self.session.reset(derived_seed(self.seed, "board", "plausible"))
+        return self.session.plausible([self.engine(onnx()) for onnx in networks])
 
-def _name(stage: str, key: str, build: int) -> str:
+
+def step_name(stage: str, key: str, build: int) -> str:
+    """Name of a measurement in the journal."""
     return f"{stage}:{key}:{build}"
 
 

@@ -1,26 +1,18 @@
-"""One round of candidates: measured before trained, and only what the board accepts is trained.
-
-Training and measuring overlap: a network that fits the cost limits goes to the trainer while the
-board measures the next one. Results are folded in at the end of the round in candidate order, so
-the order of arrival changes nothing.
-"""
+"""Networks the search looks at: measured before anything is trained, then judged."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hil.core.evidence import RunPlan
 from hil.core.stats import Estimate
-from hil.synth.boardwork import BoardWork, Figures
+from hil.synth.boardwork import Figures
 from hil.synth.certificate import accuracy_finding
-from hil.synth.paired import Paired
-from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Arch, Observation, Proposal, Verdict
 from hil.synth.requirements import Requirement, judge, together
-from hil.synth.workbench import Trained, Workbench
+from hil.synth.work import Bench, Board, Trained
 
 COSTS = ("energy_mj", "latency_p50_ms", "latency_p99_ms", "power_w")
 SECOND_LOOK = 1
@@ -35,7 +27,9 @@ class Candidate:
         figures: one entry per engine measured, the first from build 0.
         costs: metric to figure with interval, over the engines measured.
         verdict: of the cost limits, then of all limits once trained.
-        trained: None where the board refused it, or the trainings ran out.
+        glance: fraction right before any training of its own, None where nobody looked. It
+            decides who is trained, and is no accuracy that anything is learned from.
+        trained: None where the board refused it, others promised more, or the trainings ran out.
         loss_points: accuracy lost against the prototype on the search split.
     """
 
@@ -45,6 +39,7 @@ class Candidate:
     figures: tuple[Figures, ...]
     costs: Mapping[str, Estimate]
     verdict: Verdict
+    glance: float | None = None
     trained: Trained | None = None
     loss_points: float | None = None
 
@@ -54,7 +49,7 @@ class Candidate:
         spread = None
         if accuracy is not None and self.trained is not None:
             # Agresti and Coull's shrinkage keeps a perfect score from claiming no error at all.
-            n = len(self.trained.right) + 4
+            n = self.trained.pictures + 4
             share = (accuracy * (n - 4) + 2) / n
             spread = math.sqrt(share * (1 - share) / n)
         return Observation(
@@ -68,50 +63,31 @@ class Candidate:
 
 
 @dataclass
-class Rounds:
-    """Runs rounds of candidates for one synthesis.
+class Screening:
+    """Looks at networks for one synthesis.
 
     Attributes:
         reference: the prototype's costs on this board, as the search measured them.
-        trainings_left: networks that may still be trained during the search.
     """
 
-    bench: Workbench
-    board: BoardWork
+    bench: Bench
+    board: Board
     plan: RunPlan
-    opset: int
     requirements: tuple[Requirement, ...]
-    watch: Watcher
-    trainings_left: int
     reference: Mapping[str, Estimate] = field(default_factory=dict)
 
-    def run(self, proposals: Sequence[Proposal], number: int) -> list[Candidate]:
-        """Measure all proposals, train those that fit, in the order given."""
-        files = {p.arch: self._file(p.arch) for p in proposals}
-        candidates: list[Candidate] = []
-        trainings: list[Future[Trained] | None] = []
-        with ThreadPoolExecutor(max_workers=1) as trainer:
-            for proposal in proposals:
-                candidate = self._measured(proposal, number, files[proposal.arch])
-                candidates.append(candidate)
-                trainings.append(self._train(trainer, candidate))
-                self.watch.advance()
-            return [
-                self._judged(candidate, training.result() if training else None)
-                for candidate, training in zip(candidates, trainings, strict=True)
-            ]
-
-    def _file(self, arch: Arch) -> bytes | None:
-        # Exported before the trainer starts: torch's exporter and a training share global state.
-        if self.board.known(self.bench.space.key(arch), stage="search"):
+    def file(self, arch: Arch) -> bytes | None:
+        """The network as the board takes it; None where the journal answers for the board."""
+        if self.board.known(self.bench.search_space.key(arch), stage="search"):
             return None
-        return self.bench.export(arch, None, opset=self.opset)
+        return self.bench.export(arch, None)
 
-    def _measured(self, proposal: Proposal, number: int, file: bytes | None) -> Candidate:
-        key = self.bench.space.key(proposal.arch)
+    def measured(self, proposal: Proposal, number: int, file: bytes | None) -> Candidate:
+        """Measure a network, twice where once cannot decide; `file` is what `file` returned."""
+        key = self.bench.search_space.key(proposal.arch)
 
         def onnx() -> bytes:
-            # Only a first look that is not in the journal needs the file; `_file` made it then.
+            # Only a first look that is not in the journal needs the file; `file` made it then.
             return file or self.board.store.blob(figures[0].onnx_sha256)
 
         def look(build: int) -> Figures:
@@ -136,39 +112,20 @@ class Rounds:
             tuple(judge(r, costs[r.metric], self.reference.get(r.metric)) for r in limits)
         )
 
-    def _train(self, trainer: ThreadPoolExecutor, candidate: Candidate) -> Future[Trained] | None:
-        # An undecided network stays in the race: only fresh builds decide about it.
-        if candidate.verdict == "infeasible" or self.trainings_left < 1:
-            return None
-        self.trainings_left -= 1
-        epochs = self.bench.profile.training.finetune_epochs
-        return trainer.submit(self.bench.train, candidate.arch, epochs=epochs, stage="search")
-
-    def _judged(self, candidate: Candidate, trained: Trained | None) -> Candidate:
-        if trained is None:
-            return candidate
+    def judged(self, candidate: Candidate, trained: Trained) -> Candidate:
+        """A network once it is trained, judged by point estimates: this certifies nothing."""
         verdict, loss = self.accuracy_verdict(trained)
-        # Judged by the point estimate from here on: this is the search, it certifies nothing.
         costs_kept = all(
             candidate.costs[r.metric].value <= r.bound(self._reference(r.metric))
             for r in self.requirements
             if r.metric != ACCURACY
         )
         both = together((verdict, "feasible" if costs_kept else "infeasible"))
-        return Candidate(
-            candidate.arch,
-            candidate.source,
-            candidate.round,
-            candidate.figures,
-            candidate.costs,
-            both,
-            trained,
-            loss,
-        )
+        return replace(candidate, verdict=both, trained=trained, loss_points=loss)
 
     def accuracy_verdict(self, trained: Trained) -> tuple[Verdict, float]:
         """The verdict on accuracy on the search split, and the points lost there."""
-        paired = Paired.count(self.bench.identity.right, trained.right)
+        paired = self.bench.compare(trained)
         demands = [r for r in self.requirements if r.metric == ACCURACY]
         verdicts = tuple(accuracy_finding(r, paired, None).verdict for r in demands)
         return together(verdicts), -paired.difference

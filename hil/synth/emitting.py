@@ -20,8 +20,8 @@ from hil.synth.generator import Generator
 from hil.synth.profile import load_profile
 from hil.synth.records import ACCURACY
 from hil.synth.store import RunStore
+from hil.synth.tensors import load_weights, plain
 from hil.synth.traced import TracedSpace, changes
-from hil.synth.workbench import load_weights, plain
 from hil.tasks.data import load_data
 
 
@@ -46,6 +46,12 @@ class Emitter:
                 fix=f"finish it with: hil synthesize --resume {run}",
             )
         profile = load_profile(run / "profile.yaml")
+        if profile.data is None or profile.prototype is None:
+            raise ConfigError(
+                f"the networks of the run at {run} are rows of a table",
+                why=f"its task is {profile.task}: nothing is made of a seed but choices",
+                fix="read generator.json in it, or look at result.json",
+            )
         data = load_data(profile.data.factory, profile.data.args)
         network = load_factory(profile.prototype.factory)(**profile.prototype.args)
         with RunStore.open(run, write=False) as store:

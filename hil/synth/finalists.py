@@ -6,42 +6,25 @@ the table compares like with like; it is no candidate and takes no share of alph
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from functools import partial
 
 from hil.core.errors import MeasurementError
 from hil.core.evidence import RunPlan
-from hil.synth.boardwork import BoardWork, Figures
-from hil.synth.candidates import Candidate, Rounds
+from hil.synth.boardwork import Figures
+from hil.synth.candidates import Candidate, Screening
 from hil.synth.confirmation import PROTOTYPE, Confirmation
 from hil.synth.paired import Paired, require_resolution
+from hil.synth.pools import Agenda, Task
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Arch
-from hil.synth.searchspace import uniform_level
-from hil.synth.workbench import Trained, Workbench
-from hil.tasks.classification import correct
+from hil.synth.searchspace import identity, network_name, uniform_level
+from hil.synth.work import Contender, Trained
 
 UNIFORM_LEVELS = (0.25, 0.75)
 """Uniform widths tried, as shares of the way from the narrowest choice to the prototype's."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A network that goes into the final table, with final weights.
-
-    Attributes:
-        name: as people see it.
-        key: identity of its figures in the journal: the network and its final weights.
-    """
-
-    name: str
-    arch: Arch
-    trained: Trained
-    key: str
-    onnx: bytes
 
 
 @dataclass(frozen=True)
@@ -53,65 +36,133 @@ class Final:
     paired: Paired | None
 
 
+UNIFORM = "uniform width"
+UNIFORM_BUILDS = 3
+# The trainer's order, then the board's: what is certified goes before what it is compared with.
+_FINALIST, _UNIFORM = range(2)
+
+
 @dataclass
 class Finals:
-    """Runs the last stage of one synthesis."""
+    """Runs the last stage of one synthesis: the board measures what is trained already."""
 
-    bench: Workbench
-    board: BoardWork
+    screening: Screening
+    profile: Profile
     plan: RunPlan
-    opset: int
-    rounds: Rounds
     watch: Watcher
     confirmation: Confirmation | None = None
+    uniform: Contender | None = None
+    _names: tuple[str, ...] = ()
+    _ready: dict[str, Contender] = field(default_factory=dict)
+    _asked: set[tuple[str, int]] = field(default_factory=set)
     _figures: dict[str, dict[int, Figures]] = field(default_factory=dict)
+
+    def steps(self, chosen: Sequence[Candidate]) -> int:
+        """Pieces of work, about: finalists and the prototype take so many builds at most."""
+        builds = self.profile.measure.confirmation.builds
+        return (2 + builds.at_most) * (len(chosen) + 1) + 1 + builds.at_least
+
+    @property
+    def prototype(self) -> Contender:
+        """The prototype as trained."""
+        return self._ready[PROTOTYPE]
+
+    @property
+    def finalists(self) -> list[Contender]:
+        """The finalists, best first."""
+        return [self._ready[name] for name in self._names]
+
+    @property
+    def others(self) -> list[Contender]:
+        """Everything the prototype is compared with."""
+        return [*([self.uniform] if self.uniform else []), *self.finalists]
+
+    def begin(self, agenda: Agenda, chosen: Sequence[Candidate]) -> None:
+        """Put the whole stage on the agenda."""
+        space = self.screening.bench.search_space
+        self._names = tuple(network_name(space.key(c.arch)) for c in chosen)
+        plan = self.profile.confirmation_plan(self.screening.board.session.provenance)
+        self.confirmation = Confirmation(plan, self._names)
+
+        def add(order: tuple[int, int], name: str, work: Callable[[], Contender | None]) -> None:
+            then = partial(self._arrived, agenda)
+            agenda.add(Task(order, "trainer", ("final", name), work, then))
+
+        add((_FINALIST, 0), PROTOTYPE, self._prototype)
+        for i, (name, candidate) in enumerate(zip(self._names, chosen, strict=True), 1):
+            work = partial(self.contender, name, candidate.arch, candidate.trained)
+            add((_FINALIST, i), name, work)
+        add((_UNIFORM, 0), UNIFORM, self.train_uniform)
+
+    def _arrived(self, agenda: Agenda, contender: Contender | None) -> None:
+        if contender is None:
+            return
+        if contender.name == UNIFORM:
+            self.uniform = contender
+            for build in range(1, UNIFORM_BUILDS + 1):
+                self._measure(agenda, (_UNIFORM, build, 0), contender, build)
+            return
+        self._ready[contender.name] = contender
+        self.watch.advance(f"{contender.name} trained to the end")
+        self._confirm(agenda)
+
+    def _confirm(self, agenda: Agenda) -> None:
+        """Ask for the builds that are due of networks that are there, interleaved by build."""
+        assert self.confirmation is not None
+        needs = self.confirmation.needs_more()
+        due = min((need.build for need in needs), default=0)
+        for order, need in enumerate(needs):
+            contender = self._ready.get(need.network)
+            # No build of a network is made before all others have theirs of the one before: what
+            # a real board's temperature does in the meantime then meets all of them alike.
+            if contender is None or need.build != due or (need.network, due) in self._asked:
+                continue
+            self._asked.add((need.network, due))
+            self._measure(agenda, (_FINALIST, due, order), contender, due)
+
+    def _measure(
+        self, agenda: Agenda, order: tuple[int, int, int], contender: Contender, build: int
+    ) -> None:
+        def then(figures: Figures) -> None:
+            assert self.confirmation is not None
+            if contender.name != UNIFORM:
+                values = _values(figures, self.confirmation.plan.costs)
+                self.confirmation.add(contender.name, build, values)
+                self._confirm(agenda)
+
+        work = partial(self.build, contender, build)
+        agenda.add(Task(order, "board", ("build", contender.name, str(build)), work, then))
 
     def contender(self, name: str, arch: Arch, best: Trained | None) -> Contender:
         """Train an architecture to the end and export it.
 
         The better of its weights on the search split stays: training on never costs anything.
         """
-        trained = self._trained(arch)
+        trained = self.screening.bench.train(arch, "final")
         if best is not None and best.accuracy > trained.accuracy:
             trained = best
-        return self.ready(name, arch, trained)
+        return self._exported(name, arch, trained)
 
-    def prototype(self) -> Contender:
-        """The prototype as trained."""
-        return self.ready(PROTOTYPE, self.bench.space.identity, self.bench.identity)
+    def _prototype(self) -> Contender:
+        bench = self.screening.bench
+        return self._exported(PROTOTYPE, identity(bench.search_space), bench.identity)
 
-    def ready(self, name: str, arch: Arch, trained: Trained) -> Contender:
-        """Export a trained architecture; not while another thread trains (torch's exporter)."""
-        key = f"{self.bench.space.key(arch)}:{trained.weights_sha256[:16]}"
-        onnx = self.bench.export(arch, trained.weights_sha256, opset=self.opset)
-        return Contender(name, arch, trained, key, onnx)
+    def _exported(self, name: str, arch: Arch, trained: Trained) -> Contender:
+        bench = self.screening.bench
+        key = f"{bench.search_space.key(arch)}:{trained.weights_sha256[:16]}"
+        return Contender(name, arch, trained, key, bench.export(arch, trained.weights_sha256))
 
-    def train_uniform(self) -> tuple[Arch, Trained] | None:
+    def train_uniform(self) -> Contender | None:
         """Train the narrowest uniform width scaling that keeps the accuracy demanded, if any."""
+        bench = self.screening.bench
         for level in UNIFORM_LEVELS:
-            arch = uniform_level(self.bench.search_space, level)
-            if arch == self.bench.space.identity:
+            arch = uniform_level(bench.search_space, level)
+            if arch == identity(bench.search_space):
                 continue
-            trained = self._trained(arch)
-            if self.rounds.accuracy_verdict(trained)[0] == "feasible":
-                return arch, trained
+            trained = bench.train(arch, "final")
+            if self.screening.accuracy_verdict(trained)[0] == "feasible":
+                return self._exported(UNIFORM, arch, trained)
         return None
-
-    def _trained(self, arch: Arch) -> Trained:
-        epochs = self.bench.profile.training.final_epochs
-        return self.bench.train(arch, epochs=epochs, stage="final")
-
-    def confirm(self, prototype: Contender, finalists: Sequence[Contender]) -> Confirmation:
-        """Measure fresh builds until every finalist is decided or the plan is spent."""
-        plan = self.bench.profile.confirmation_plan(self.board.session.provenance)
-        confirmation = Confirmation(plan, tuple(f.name for f in finalists))
-        entrants = {c.name: c for c in (prototype, *finalists)}
-        while needs := confirmation.needs_more():
-            for need in needs:
-                figures = self.build(entrants[need.network], need.build)
-                confirmation.add(need.network, need.build, _values(figures, plan.costs))
-        self.confirmation = confirmation
-        return confirmation
 
     def build(self, contender: Contender, number: int) -> Figures:
         """Measure one fresh build of a contender.
@@ -119,7 +170,7 @@ class Finals:
         Raises:
             MeasurementError: it could not be measured in several tries.
         """
-        figures = self.board.measure(
+        figures = self.screening.board.measure(
             contender.key, lambda: contender.onnx, self.plan, stage="confirm", build=number
         )
         if not figures.usable:
@@ -140,23 +191,19 @@ class Finals:
                 self.build(contender, number)
         return tuple(figures for _, figures in sorted(self._figures[contender.name].items()))
 
-    def judge_answers(self, prototype: Contender, others: Sequence[Contender]) -> dict[str, Paired]:
-        """Compare engines' own answers on the held-out pictures; opens them, once a run."""
-        names = ", ".join(c.name for c in others) or prototype.name
-        inputs, labels = self.bench.heldout(f"final accuracy of {names}")
-
-        def right(contender: Contender) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-            def compute() -> Mapping[str, str]:
-                answers = self.board.answers(contender.onnx, inputs)
-                return {"right": "".join("1" if r else "0" for r in correct(answers, labels))}
-
-            step = self.bench.store.step("answers", contender.key, compute)
-            self.watch.advance(f"{contender.name}, held-out pictures")
-            return np.array([c == "1" for c in step["right"]], dtype=np.bool_)
-
-        own = right(prototype)
-        paired = {c.name: Paired.count(own, right(c)) for c in others}
-        return {prototype.name: Paired.count(own, own), **paired}
+    def judge_answers(self) -> dict[str, Paired]:
+        """Compare answers on the held-out pictures, opened once a run; the finalists are ruled."""
+        names = ", ".join(c.name for c in self.others) or self.prototype.name
+        paired = self.screening.bench.examine(
+            [self.prototype, *self.others],
+            self.screening.board,
+            f"final accuracy of {names}",
+            lambda name: self.watch.advance(f"{name}, held-out pictures"),
+        )
+        if self.confirmation is not None:
+            for name in self.confirmation.needs_accuracy():
+                self.confirmation.add_accuracy(name, paired[name])
+        return paired
 
 
 def _values(figures: Figures, costs: Sequence[object]) -> dict[str, float]:

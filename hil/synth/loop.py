@@ -9,8 +9,7 @@ is running it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,25 +18,30 @@ import numpy as np
 
 from hil.core.errors import MeasurementError
 from hil.core.stats import Estimate
-from hil.device.session import EngineSpec, Session
-from hil.synth.boardwork import BoardWork, Figures
-from hil.synth.candidates import COSTS, Candidate, Rounds
-from hil.synth.finalists import Contender, Final, Finals, check_resolution, choose
+from hil.synth.boardwork import Figures
+from hil.synth.candidates import COSTS, Candidate, Screening
+from hil.synth.finalists import Final, Finals, check_resolution, choose
 from hil.synth.inquisitor import Inquisitor, Setup
 from hil.synth.objective import load_objective
 from hil.synth.peers import Searcher
 from hil.synth.plausible import Doubt, ask, likely
+from hil.synth.pools import PoolName, Threads
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Utility
 from hil.synth.requirements import search_limit
+from hil.synth.searching import Search
+from hil.synth.searchspace import identity
 from hil.synth.seeds import derived_seed
-from hil.synth.stimuli import probe
 from hil.synth.store import RunStore
-from hil.synth.workbench import Workbench, open_workbench
+from hil.synth.work import Bench, Board, Contender, Device
 
 TEST_BUILDS = 3
 """Fresh builds of networks that stand in the table without being finalists."""
+
+
+OpenBench = Callable[[Watcher, Callable[[int], None]], Bench]
+"""Makes the bench ready, telling its second argument how many pictures are held out."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +49,42 @@ class Job:
     """Everything a synthesis is given.
 
     Attributes:
-        rail: what energy is read on; None where the device has no power source.
-        opset: the ONNX operator set the board takes.
+        board: gives figures of networks.
+        open_bench: trains, traces and probes the prototype, or finds all that in the journal.
+        pools: who does the work.
+        interval_ms: period of the board's power source.
     """
 
     profile: Profile
     seed: int
     store: RunStore
-    session: Session
+    board: Board
+    open_bench: OpenBench
     watch: Watcher
-    runtime: str
-    workspace_mib: int
-    power: str
-    rail: str | None
-    interval_ms: int
-    opset: int
-    cuda_graph: bool = False
+    pools: Threads
+    interval_ms: int = 100
+
+    @property
+    def session(self) -> Device:
+        """Who gives the figures."""
+        return self.board.session
+
+    @property
+    def rail(self) -> str | None:
+        """What energy is read on; None where the device has no power source."""
+        return self.board.rail
+
+
+@dataclass(frozen=True)
+class Start:
+    """What every search of a job starts from.
+
+    Attributes:
+        reference: the prototype, measured.
+    """
+
+    screening: Screening
+    reference: Candidate
 
 
 @dataclass(frozen=True)
@@ -73,10 +97,11 @@ class Outcome:
         candidates: every network the search measured, in order.
         least: the least violating candidate where nothing feasible was found.
         doubt: how sure an emulated board's figures are, for every contender.
+        start: what the search started from.
     """
 
     job: Job
-    bench: Workbench
+    bench: Bench
     inquisitor: Inquisitor
     reference: Candidate
     candidates: tuple[Candidate, ...]
@@ -86,6 +111,7 @@ class Outcome:
     finals: Finals
     least: Candidate | None
     doubt: Doubt
+    start: Start
 
 
 def synthesize(job: Job) -> Outcome:
@@ -94,76 +120,49 @@ def synthesize(job: Job) -> Outcome:
     Raises:
         HilError: see its classes; the run keeps every step that was finished.
     """
-    rounds, reference = prepare(job)
-    inquisitor = interrogate(job, rounds.bench, reference, job.seed)
-    candidates: list[Candidate] = []
-    for done in search(job, rounds, inquisitor, job.seed):
-        candidates += done
-        _record_round(job.store, done[0].round, inquisitor)
-    return _finish(job, rounds, inquisitor, (reference, *candidates))
+    start = prepare(job)
+    inquisitor = interrogate(job, start, job.seed)
+    candidates = search(
+        job, start, inquisitor, job.seed, lambda k: _record_round(job.store, k, inquisitor)
+    )
+    return _finish(job, start, inquisitor, tuple(candidates))
 
 
-def prepare(job: Job) -> tuple[Rounds, Candidate]:
+def prepare(job: Job) -> Start:
     """Train, trace and probe the prototype and measure it: what every search starts from."""
-    bench = _workbench(job)
-    rounds = _rounds(job, bench, _board(job))
-    reference = _reference(job, bench, rounds.board, rounds)
-    rounds.reference = reference.costs
-    return rounds, reference
-
-
-def _workbench(job: Job) -> Workbench:
-    epochs = job.profile.training.epochs
-    job.watch.stage("training the prototype", epochs)
-    bench = open_workbench(job.profile, job.store, job.seed, lambda *_: job.watch.advance())
-    check_resolution(job.profile, len(bench.data.heldout))
-    job.watch.stage("probing the prototype with task stimuli", 1)
-    reactions = probe(bench)
-    job.watch.advance()
-    return replace(bench, importance=reactions.importance)
-
-
-def _board(job: Job) -> BoardWork:
-    spec = EngineSpec(
-        onnx_sha256="",
-        precision=job.profile.precision,
-        runtime=job.runtime,
-        workspace_mib=job.workspace_mib,
-        cuda_graph=job.cuda_graph,
-    )
-    return BoardWork(job.session, job.store, job.seed, spec, job.power, job.rail)
-
-
-def _rounds(job: Job, bench: Workbench, board: BoardWork) -> Rounds:
-    return Rounds(
+    with job.pools.busy("trainer"):
+        bench = job.open_bench(job.watch, partial(check_resolution, job.profile))
+    screening = Screening(
         bench=bench,
-        board=board,
+        board=job.board,
         plan=job.profile.measure.screening.plan(job.interval_ms),
-        opset=job.opset,
         requirements=job.profile.requirements.all(),
-        watch=job.watch,
-        trainings_left=job.profile.budget.trainings,
     )
+    with job.pools.busy("board"):
+        reference = _reference(job, screening)
+    return Start(replace(screening, reference=reference.costs), reference)
 
 
-def _reference(job: Job, bench: Workbench, board: BoardWork, rounds: Rounds) -> Candidate:
+def _reference(job: Job, screening: Screening) -> Candidate:
     """Measure the prototype; limits relative to it are worked out from these figures.
 
     Raises:
         MeasurementError: the board gives no figure that the requirements need.
     """
     job.watch.stage("measuring the prototype", 1)
-    arch = bench.space.identity
-    weights = bench.identity.weights_sha256
-    figures = board.measure(
-        bench.space.key(arch),
-        lambda: bench.export(arch, weights, opset=job.opset),
-        rounds.plan,
+    bench = screening.bench
+    arch = identity(bench.search_space)
+    figures = job.board.measure(
+        bench.search_space.key(arch),
+        lambda: bench.export(arch, bench.identity.weights_sha256),
+        screening.plan,
         stage="search",
     )
     job.watch.advance()
     costs = _costs_needed(job.profile, figures)
-    return Candidate(arch, "prototype", 0, (figures,), costs, "undecided", bench.identity, 0.0)
+    return Candidate(
+        arch, "prototype", 0, (figures,), costs, "undecided", None, bench.identity, 0.0
+    )
 
 
 def _costs_needed(profile: Profile, figures: Figures) -> dict[str, Estimate]:
@@ -186,20 +185,25 @@ def _costs_needed(profile: Profile, figures: Figures) -> dict[str, Estimate]:
     return costs
 
 
-def interrogate(job: Job, bench: Workbench, reference: Candidate, seed: int) -> Inquisitor:
-    """Return an inquisitor that knows the requirements, the stimuli and the prototype."""
-    own = {metric: estimate.value for metric, estimate in reference.costs.items()}
+def setup_of(job: Job, start: Start, seed: int) -> Setup:
+    """What any searcher of this job is told before it starts."""
+    own = {metric: estimate.value for metric, estimate in start.reference.costs.items()}
+    bench = start.screening.bench
     own[ACCURACY] = 100 * bench.identity.accuracy
-    limits = tuple(search_limit(r, own[r.metric]) for r in job.profile.requirements.all())
-    setup = Setup(
-        limits=limits,
+    return Setup(
+        limits=tuple(search_limit(r, own[r.metric]) for r in job.profile.requirements.all()),
         utility=utility_of(job.profile),
-        stimuli=probe(bench).harm,
+        stimuli=bench.stimuli(),
         seed=derived_seed(seed, "inquisitor"),
         initial=min(Setup.initial, max(job.profile.budget.measurements // 3, 2)),
     )
-    inquisitor = Inquisitor(bench.search_space, setup)
-    inquisitor.tell([reference.observation()])
+
+
+def interrogate(job: Job, start: Start, seed: int) -> Inquisitor:
+    """Return an inquisitor that knows the requirements, the stimuli and the prototype."""
+    setup = setup_of(job, start, seed)
+    inquisitor = Inquisitor(start.screening.bench.search_space, setup)
+    inquisitor.tell([start.reference.observation()])
     return inquisitor
 
 
@@ -208,21 +212,20 @@ def utility_of(profile: Profile) -> Utility:
     return load_objective(profile.objective)
 
 
-def search(job: Job, rounds: Rounds, searcher: Searcher, seed: int) -> Iterator[list[Candidate]]:
-    """Spend the budget of measurements, a round at a time; yields each round's candidates."""
+def search(
+    job: Job,
+    start: Start,
+    searcher: Searcher,
+    seed: int,
+    on_told: Callable[[int], None] = lambda _number: None,
+    thinker: PoolName = "thinker",
+) -> list[Candidate]:
+    """Spend the budget of measurements by a searcher's proposals; every network, in order."""
     budget = job.profile.budget
     job.watch.stage("searching: networks measured, then trained", budget.measurements)
-    left, number = budget.measurements, 0
-    while left > 0:
-        number += 1
-        rng = np.random.Generator(np.random.Philox(derived_seed(seed, "ask", str(number))))
-        proposals = searcher.ask(min(budget.batch, left), rng)
-        if not proposals:
-            return
-        done = rounds.run(proposals, number)
-        searcher.tell([c.observation() for c in done])
-        left -= len(done)
-        yield done
+    one = Search(start.screening, searcher, budget, seed, job.watch, on_told, thinker)
+    job.pools.run(one.begin)
+    return one.candidates
 
 
 def _record_round(store: RunStore, number: int, inquisitor: Inquisitor) -> None:
@@ -250,54 +253,41 @@ def utility_in(inquisitor: Inquisitor) -> Callable[[Candidate], float]:
 
 
 def _finish(
-    job: Job, rounds: Rounds, inquisitor: Inquisitor, candidates: tuple[Candidate, ...]
+    job: Job, start: Start, inquisitor: Inquisitor, candidates: tuple[Candidate, ...]
 ) -> Outcome:
-    profile, bench = job.profile, rounds.bench
-    kept = likely(rounds.board, profile.requirements, candidates)
+    profile, screening, board = job.profile, start.screening, job.board
+    everything = (start.reference, *candidates)
+    with job.pools.busy("board"):
+        kept = likely(board, profile.requirements, everything)
     chosen = choose(kept, utility_in(inquisitor), profile.budget.finalists)
     plan = profile.measure.confirmation.plan(job.interval_ms)
-    finals = Finals(bench, rounds.board, plan, job.opset, rounds, job.watch)
-    builds = profile.measure.confirmation.builds
-    # Finalists and the prototype take so many builds at most, the comparison the fewest.
-    total = (2 + builds.at_most) * (len(chosen) + 1) + 1 + builds.at_least
-    job.watch.stage("finishing: training, fresh builds, held-out pictures", total)
-    prototype = finals.prototype()
-    finalists = []
-    for candidate in chosen:
-        name = f"net-{bench.space.key(candidate.arch)[:6]}"
-        finalists.append(finals.contender(name, candidate.arch, candidate.trained))
-        job.watch.advance(f"{name} trained to the end")
-    with ThreadPoolExecutor(max_workers=1) as trainer:
-        # The board measures the finalists while the comparison is still being trained.
-        training = trainer.submit(finals.train_uniform)
-        finals.confirm(prototype, finalists)
-        scaled = training.result()
-    uniform = None if scaled is None else finals.ready("uniform width", *scaled)
-    others = [*([uniform] if uniform else []), *finalists]
-    paired = finals.judge_answers(prototype, others)
-    for name, comparison in paired.items():
-        if finals.confirmation and name in finals.confirmation.needs_accuracy():
-            finals.confirmation.add_accuracy(name, comparison)
+    finals = Finals(screening, profile, plan, job.watch)
+    job.watch.stage("finishing: training, fresh builds, held-out pictures", finals.steps(chosen))
+    job.pools.run(partial(finals.begin, chosen=chosen))
+    with job.pools.busy("board"):
+        paired = finals.judge_answers()
+        contenders = [finals.prototype, *finals.others]
+        doubt = ask(board, [(c.key, partial(_onnx, c)) for c in contenders])
 
-    contenders = (prototype, *others)
-    doubt = ask(rounds.board, [(c.key, partial(_onnx, c)) for c in contenders])
+        def final(contender: Contender) -> Final:
+            figures = finals.builds(contender, TEST_BUILDS)
+            return Final(contender, figures, paired.get(contender.name))
 
-    def final(contender: Contender) -> Final:
-        figures = finals.builds(contender, TEST_BUILDS)
-        return Final(contender, figures, paired.get(contender.name))
-
+        shown = {c.name: final(c) for c in contenders}
+    uniform = finals.uniform
     return Outcome(
         job,
-        bench,
+        screening.bench,
         inquisitor,
-        candidates[0],
-        candidates[1:],
-        final(prototype),
-        final(uniform) if uniform else None,
-        tuple(final(f) for f in finalists),
+        start.reference,
+        candidates,
+        shown[finals.prototype.name],
+        None if uniform is None else shown[uniform.name],
+        tuple(shown[f.name] for f in finals.finalists),
         finals,
-        None if chosen else _least(inquisitor, candidates),
+        None if chosen else _least(inquisitor, everything),
         doubt,
+        start,
     )
 
 

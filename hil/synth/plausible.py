@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.device.session import PlausibleDraws
-from hil.synth.boardwork import BoardWork, Figures
+from hil.synth.boardwork import Figures
 from hil.synth.candidates import Candidate
 from hil.synth.profile import Requirements
 from hil.synth.records import FloatArray
 from hil.synth.requirements import Requirement
-from hil.synth.seeds import derived_seed
+from hil.synth.work import Board
 
 SHARE = "plausible_share"
 METRICS = ("energy_mj", "latency_p50_ms", "latency_p99_ms")
@@ -80,13 +80,15 @@ class Entrant:
     tail: float | None
 
 
-def ask(board: BoardWork, networks: Sequence[tuple[str, Callable[[], bytes]]]) -> Doubt:
+def ask(board: Board, networks: Sequence[tuple[str, Callable[[], bytes]]]) -> Doubt:
     """Ask the board for joint draws, once for the same networks in a run.
 
     Args:
         board: the run's board.
         networks: key in the journal and ONNX bytes of each; bytes are made only where needed.
     """
+    if board.session.provenance == "replayed" and board.session.board.emulated:
+        return Doubt(None, UNTOLD)
     if board.session.provenance != "emulated":
         return Doubt(None, REAL)
     unique = dict(networks)
@@ -102,12 +104,9 @@ def ask(board: BoardWork, networks: Sequence[tuple[str, Callable[[], bytes]]]) -
 
 
 def _drawn(
-    board: BoardWork, keys: Sequence[str], networks: Mapping[str, Callable[[], bytes]]
+    board: Board, keys: Sequence[str], networks: Mapping[str, Callable[[], bytes]]
 ) -> dict[str, Any]:
-    # A cool board: heat left over from earlier work could have lowered the clocks.
-    board.session.reset(derived_seed(board.seed, "board", "plausible"))
-    infos = [board.engine(networks[key]()) for key in keys]
-    draws = board.session.plausible(infos)
+    draws = board.plausible([networks[key] for key in keys])
     if draws is None:
         return {"draws": None}
     fields = {
@@ -161,7 +160,7 @@ def share(
 
 
 def likely(
-    board: BoardWork, requirements: Requirements, candidates: Sequence[Candidate]
+    board: Board, requirements: Requirements, candidates: Sequence[Candidate]
 ) -> tuple[Candidate, ...]:
     """The candidates that fit on the demanded share of plausible boards; all, where none does.
 

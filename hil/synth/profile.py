@@ -119,6 +119,42 @@ class Training(StrictModel):
         return replace(own, batch=self.finetune_batch, peak_lr=self.finetune_peak_lr)
 
 
+class TableAccuracy(StrictModel):
+    """Which columns of a table hold accuracies, in percent.
+
+    Attributes:
+        search: after the training that networks are compared by.
+        glance: after a cheaper one; None where there is none.
+        pictures: how many the search column counts.
+        heldout: `another_training` of the same network where the table has one, else the same
+            figure; or a column.
+        heldout_pictures: how many that counts.
+    """
+
+    search: str
+    pictures: Count
+    glance: str | None = None
+    heldout: str = "another_training"
+    heldout_pictures: Count | None = None
+
+
+class Table(StrictModel):
+    """A task whose networks were all trained before: columns of the table that the device names.
+
+    Attributes:
+        space: what kind of networks the table's rows are: cells of NAS-Bench-201.
+        macs: column; `params` likewise.
+        same: column that is equal for rows which are one and the same network, trained more than
+            once; None where every row is a network of its own.
+    """
+
+    space: Literal["cells"] = "cells"
+    macs: str
+    params: str
+    accuracy: TableAccuracy
+    same: str | None = None
+
+
 class AtMost(StrictModel):
     """A limit of a cost: a number in the unit of its name, or "40 %" of the prototype's."""
 
@@ -193,12 +229,15 @@ class Budget(StrictModel):
         measurements: networks measured during the search, the prototype not counted.
         batch: of these, how many a round.
         trainings: networks fine-tuned during the search.
+        promote: of the networks that fit, the share worth that, by a look at each with inherited
+            weights and renewed norms (see `Halving`); 1 trains all of them and looks at none.
         finalists: networks confirmed on fresh builds; they share alpha.
     """
 
     measurements: Count = 24
     batch: Count = 4
     trainings: Count = 12
+    promote: Annotated[float, BeforeValidator(_parsed_share), Field(gt=0, le=1)] = 1.0
     finalists: Count = 3
 
     @field_validator("batch", "trainings", "finalists")
@@ -273,9 +312,10 @@ class Profile(StrictModel):
 
     schema_: Literal["hil/profile@1"] = Field(alias="schema")
     name: Name
-    task: Literal["classification"]
-    prototype: Factory
-    data: Factory
+    task: Literal["classification", "table"]
+    prototype: Factory | None = Field(default=None, validate_default=True)
+    data: Factory | None = Field(default=None, validate_default=True)
+    table: Table | None = Field(default=None, validate_default=True)
     training: Training = Training()
     precision: Literal["fp16", "fp32"] = "fp16"
     requirements: Requirements
@@ -285,6 +325,17 @@ class Profile(StrictModel):
     budget: Budget = Budget()
     measure: Measure = Measure()
     generator: Generator = Generator()
+
+    @field_validator("prototype", "data", "table")
+    @classmethod
+    def _what_the_task_needs(cls, value: object, info: ValidationInfo) -> object:
+        task = info.data.get("task")
+        if task is not None and (info.field_name == "table") == (task == "table"):
+            if value is None:
+                raise ValueError(f"required by task {task}")
+        elif task is not None and value is not None:
+            raise ValueError(f"does not belong to task {task}")
+        return value
 
     @field_validator("confidence")
     @classmethod

@@ -9,6 +9,7 @@ Format history: hil/synthesis@1 (first); since then with `plausible`, `predicted
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ from hil.core.stats import Estimate, log_ratio, mean_interval
 from hil.synth.boardwork import Figures
 from hil.synth.candidates import Candidate
 from hil.synth.certificate import SCOPE, Finding, Ruling
-from hil.synth.finalists import Final
+from hil.synth.comparing import Attempt, compare_json
+from hil.synth.finalists import UNIFORM_LEVELS, Final
 from hil.synth.loop import Outcome, exact_costs, utility_in
 from hil.synth.plausible_fields import (
     demanded_share,
@@ -29,7 +31,9 @@ from hil.synth.plausible_fields import (
 )
 from hil.synth.records import ACCURACY
 from hil.synth.requirements import Requirement, describe
-from hil.synth.traced import changes
+from hil.synth.searchspace import identity, network_name, uniform_level
+from hil.synth.store import Step
+from hil.synth.work import Contender
 
 SCHEMA = "hil/synthesis@1"
 FIGURES = (
@@ -45,8 +49,17 @@ EMISSION_SEEDS = 1_000_000
 """Seeds of the final emission start here: the search draws far smaller ones."""
 
 
-def result_json(outcome: Outcome, run: str, wall_s: float) -> dict[str, Any]:
-    """Return the final object of the contract."""
+def result_json(
+    outcome: Outcome, run: str, wall_s: float, attempts: Sequence[Attempt] = ()
+) -> dict[str, Any]:
+    """Return the final object of the contract.
+
+    Args:
+        outcome: of the synthesis.
+        run: its folder.
+        wall_s: how long this sitting took.
+        attempts: of synthesis and of the methods it is compared with, if any.
+    """
     job = outcome.job
     prototype = _entry(outcome, outcome.prototype, None)
     demanded = [_requirement(outcome, r) for r in job.profile.requirements.all()]
@@ -61,16 +74,19 @@ def result_json(outcome: Outcome, run: str, wall_s: float) -> dict[str, Any]:
         "board": _board_text(outcome),
         "rail": job.rail,
         "provenance": job.session.provenance,
+        "recorded": _recorded(outcome),
         "requirements": [*demanded, *demanded_share(job.profile.requirements.least_share)],
         "plausible": what_was_drawn(outcome.doubt),
         "prototype": prototype,
         "baselines": baselines,
+        "baselines_reason": _baselines_reason(outcome),
         "certified": [e for e in ranked if e["verdict"].startswith("feasible")],
         "not_certified": [e for e in ranked if not e["verdict"].startswith("feasible")],
         "least_violating": _least_entry(outcome),
         "generator": _generator(outcome),
+        "compare": compare_json(job, outcome.inquisitor, outcome.reference, attempts),
         "cost": _cost(outcome, wall_s),
-        "notes": list(outcome.bench.data.notes),
+        "notes": list(outcome.bench.notes),
     }
 
 
@@ -85,7 +101,7 @@ def _entry(outcome: Outcome, final: Final, ruling: Ruling | None) -> dict[str, A
     contender = final.contender
     entry: dict[str, Any] = {
         "name": contender.name,
-        "changes": list(changes(outcome.bench.space, contender.arch)),
+        "changes": list(outcome.bench.changes(contender.arch)),
         "architecture": list(contender.arch),
         **_figures(final.figures),
         **_ratios(final.figures, outcome.prototype.figures),
@@ -93,8 +109,7 @@ def _entry(outcome: Outcome, final: Final, ruling: Ruling | None) -> dict[str, A
         **over_plausible_boards(outcome, final),
         **exact_costs(outcome, contender.arch),
         "memory_mib": _memory(final.figures),
-        "onnx_sha256": final.figures[0].onnx_sha256,
-        "weights_sha256": contender.trained.weights_sha256,
+        **_files(contender),
         "engine_sha256": final.figures[0].engine["engine_sha256"],
         "engines_sha256": [f.engine["engine_sha256"] for f in final.figures],
         "builds": len(final.figures),
@@ -108,6 +123,16 @@ def _entry(outcome: Outcome, final: Final, ruling: Ruling | None) -> dict[str, A
     }
     entry["netscore"] = _score(outcome, contender.arch, entry["accuracy"])
     return entry
+
+
+def _files(contender: Contender) -> dict[str, Any]:
+    """Hashes of the network's files; a network of a table has none."""
+    weights = contender.trained.weights_sha256
+    if not weights:
+        reason = "the network exists as a record only"
+        return {"onnx_sha256": None, "onnx_sha256_reason": reason, "weights_sha256": None}
+    onnx = hashlib.sha256(contender.onnx).hexdigest()
+    return {"onnx_sha256": onnx, "weights_sha256": weights}
 
 
 def _figures(builds: Sequence[Figures]) -> dict[str, Any]:
@@ -220,8 +245,8 @@ def _least_entry(outcome: Outcome) -> dict[str, Any] | None:
         shown[metric] = None if estimate is None else estimate.value
         shown[f"{metric}_ci95"] = None if estimate is None else [estimate.low, estimate.high]
     return {
-        "name": f"net-{outcome.bench.space.key(least.arch)[:6]} (least violating)",
-        "changes": list(changes(outcome.bench.space, least.arch)),
+        "name": f"{_name(outcome, least)} (least violating)",
+        "changes": list(outcome.bench.changes(least.arch)),
         "architecture": list(least.arch),
         **shown,
         **exact_costs(outcome, least.arch),
@@ -230,7 +255,7 @@ def _least_entry(outcome: Outcome) -> dict[str, Any] | None:
         "verdict": least.verdict,
         "proofs": [],
         "receipts": [r.to_json() for r in outcome.inquisitor.receipts(least.arch)],
-        "onnx_sha256": least.figures[0].onnx_sha256,
+        "onnx_sha256": least.figures[0].onnx_sha256 or None,
         "engine_sha256": least.figures[0].engine.get("engine_sha256"),
         "provenance": outcome.job.session.provenance,
         "validity": least.figures[0].result.get("validity", "invalid"),
@@ -239,7 +264,7 @@ def _least_entry(outcome: Outcome) -> dict[str, Any] | None:
 
 def _generator(outcome: Outcome) -> dict[str, Any]:
     """What the learned generator emits from fresh seeds, refusals counted."""
-    generator, space = outcome.inquisitor.generator, outcome.bench.space
+    generator, space = outcome.inquisitor.generator, outcome.bench.search_space
     seen = {space.key(o.arch) for o in outcome.inquisitor.observations}
     count = outcome.job.profile.generator.emit
     keys, refused = [], 0
@@ -260,17 +285,53 @@ def _generator(outcome: Outcome) -> dict[str, Any]:
 
 
 def _cost(outcome: Outcome, wall_s: float) -> dict[str, Any]:
-    steps = outcome.job.store.steps("measure")
-    trainings = outcome.job.store.steps("train")
-    searched = outcome.candidates
+    """What the run took; seconds of pools and of the wall are of this sitting, if resumed."""
+    store, searched = outcome.job.store, outcome.candidates
+    untrained = [c for c in searched if c.trained is None]
+    refused = sum(c.verdict == "infeasible" for c in untrained)
+    keys = {outcome.bench.search_space.key(c.arch) for c in (outcome.reference, *searched)}
+    # Networks that only another method of a comparison asked for are none of synthesis's cost.
+    steps = [s for s in store.steps("measure") if not s.key.startswith("search:") or _of(s) in keys]
+    known_s = [step.value["device_s"] for step in steps if "device_s" in step.value]
+    finals = sum(step.key.startswith("final:") for step in store.steps("train"))
+    busy_s = outcome.job.pools.busy_s
     return {
         "measurements": len(searched),
         "engines_measured": len(steps),
-        "trainings": len(trainings) - 1,
-        "refused_before_training": sum(c.trained is None for c in searched),
-        "device_seconds": sum(step.value.get("device_s", 0.0) for step in steps),
+        "trainings": len(searched) - len(untrained) + finals,
+        "glances": sum(c.glance is not None for c in searched),
+        "refused_before_training": refused,
+        "passed_over_after_glance": len(untrained) - refused,
+        "device_seconds": sum(known_s) if known_s else None,
+        "training_s": busy_s["trainer"],
+        "measuring_s": busy_s["board"],
+        "thinking_s": busy_s["thinker"],
         "wall_seconds": wall_s,
+        "overlap": wall_s / max(busy_s["trainer"], busy_s["board"], 1e-9) if known_s else None,
     }
+
+
+def _of(step: Step) -> str:
+    """The network that a measurement of the search was of."""
+    return step.key.removeprefix("search:").rpartition(":")[0]
+
+
+def _baselines_reason(outcome: Outcome) -> str | None:
+    """Why there is no uniform width scaling to compare with."""
+    if outcome.uniform is not None:
+        return None
+    space = outcome.bench.search_space
+    if all(uniform_level(space, level) == identity(space) for level in UNIFORM_LEVELS):
+        return "this space has no widths to scale"
+    return "no uniform width scaling that was tried keeps the accuracy demanded"
+
+
+def _recorded(outcome: Outcome) -> str | None:
+    """What replayed figures are a record of; None where they are none."""
+    session = outcome.job.session
+    if session.provenance != "replayed":
+        return None
+    return "emulated" if session.board.emulated else "measured"
 
 
 def _board_text(outcome: Outcome) -> str:
@@ -285,7 +346,7 @@ def search_rows(outcome: Outcome) -> list[Mapping[str, Any]]:
     utility = utility_in(outcome.inquisitor)
     return [
         {
-            "name": f"net-{outcome.bench.space.key(c.arch)[:6]} ({c.source})",
+            "name": f"{_name(outcome, c)} ({c.source})",
             "architecture": list(c.arch),
             "energy_mj": _value(c, "energy_mj"),
             "latency_p99_ms": _value(c, "latency_p99_ms"),
@@ -300,6 +361,10 @@ def search_rows(outcome: Outcome) -> list[Mapping[str, Any]]:
         }
         for c in outcome.candidates
     ]  # fmt: skip
+
+
+def _name(outcome: Outcome, candidate: Candidate) -> str:
+    return network_name(outcome.bench.search_space.key(candidate.arch))
 
 
 def _value(candidate: Candidate, metric: str) -> float | None:

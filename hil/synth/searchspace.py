@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -18,6 +19,7 @@ from hil.synth.records import Arch, FloatArray, IntArray
 
 # Choices of these kinds are ordered: neighbouring levels behave alike, more is more.
 ORDERED_KINDS = frozenset({"width", "depth", "kernel", "resolution"})
+_HEX = re.compile(r"[0-9a-f]{16}")
 _REFERENCE_RANDOM = 128
 _REFERENCE_LEVELS = 16
 
@@ -120,6 +122,12 @@ def unique(space: SearchSpace, archs: Iterable[Arch], taken: Iterable[str] = ())
             seen.add(key)
             kept.append(arch)
     return kept
+
+
+def network_name(key: str) -> str:
+    """What people call a network, by its key: six hexadecimal digits of it."""
+    text = key if _HEX.match(key) else hashlib.sha256(key.encode()).hexdigest()
+    return f"net-{text[:6]}"
 
 
 def digest(space: SearchSpace) -> str:

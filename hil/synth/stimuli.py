@@ -7,7 +7,7 @@ recalibrated); a branch's harm is the one seen when it was removed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from hil.net.graph import Trace
 from hil.net.materialise import Importance, materialise
-from hil.net.space import Variable
+from hil.net.space import Space, Variable
 from hil.net.stimuli import branch_response, taylor_importance
-from hil.synth.workbench import Workbench, plain
+from hil.synth.store import RunStore
+from hil.synth.tensors import plain
 from hil.tasks.classification import recalibrate
+from hil.tasks.data import Split
 
 PICTURES = 512
 """Training pictures that the stimuli are read on; the search and held-out splits stay unseen."""
@@ -41,33 +44,36 @@ class Reactions:
     harm: tuple[FloatArray, ...]
 
 
-def probe(bench: Workbench) -> Reactions:
+def probe(trace: Trace, space: Space, split: Split, store: RunStore) -> Reactions:
     """Send the stimuli; recorded in the journal, so that a resumed run reads the same answers."""
-    step = bench.store.step("stimuli", "task", lambda: _measured(bench))
+    step = store.step("stimuli", "task", lambda: _measured(trace, space, split))
     importance = {name: np.array(scores) for name, scores in step["importance"].items()}
     return Reactions(importance, tuple(np.array(harm) for harm in step["harm"]))
 
 
-def _measured(bench: Workbench) -> dict[str, object]:
-    split = bench.data.train
+def _measured(trace: Trace, space: Space, split: Split) -> dict[str, object]:
     inputs = plain(split.inputs[:PICTURES])
     labels = torch.from_numpy(split.labels[:PICTURES])
-    model: nn.Module = bench.trace.prototype
+    model: nn.Module = trace.prototype
     batches = list(zip(torch.split(inputs, _BATCH), torch.split(labels, _BATCH), strict=True))
-    importance = taylor_importance(model, bench.trace, bench.space, batches, cross_entropy)
-    branches = branch_response(
-        model, bench.trace, bench.space, inputs, labels, cross_entropy, _recalibrate
-    )
-    ranked = replace(bench, importance=importance)
-    reference = _loss(ranked, bench.space.identity, inputs, labels)
+    importance = taylor_importance(model, trace, space, batches, cross_entropy)
+    branches = branch_response(model, trace, space, inputs, labels, cross_entropy, _recalibrate)
+
+    def loss(arch: tuple[int, ...]) -> float:
+        network = materialise(trace, space, arch, importance)
+        _recalibrate(network, inputs)
+        with torch.no_grad():
+            return float(cross_entropy(network.eval()(inputs), labels))
+
+    reference = loss(space.identity)
     harm = []
-    for index, variable in enumerate(bench.space.variables):
+    for index, variable in enumerate(space.variables):
         if variable.kind == "depth":
             harm.append(np.array([max(branches[variable.name], 0.0), 0.0]))
             continue
-        narrow = list(bench.space.identity)
+        narrow = list(space.identity)
         narrow[index] = 0
-        reaction = max(_loss(ranked, tuple(narrow), inputs, labels) - reference, 0.0)
+        reaction = max(loss(tuple(narrow)) - reference, 0.0)
         harm.append(_width_harm(variable, importance[variable.name], reaction))
     return {
         "importance": {name: scores.tolist() for name, scores in importance.items()},
@@ -85,15 +91,6 @@ def _width_harm(variable: Variable, scores: FloatArray, reaction: float) -> Floa
         curve = np.array([float(base - width) for width in variable.choices])
     result: FloatArray = curve / curve[0] * reaction
     return result
-
-
-def _loss(
-    bench: Workbench, arch: tuple[int, ...], inputs: torch.Tensor, labels: torch.Tensor
-) -> float:
-    network = materialise(bench.trace, bench.space, arch, bench.importance)
-    _recalibrate(network, inputs)
-    with torch.no_grad():
-        return float(cross_entropy(network.eval()(inputs), labels))
 
 
 def _recalibrate(network: nn.Module, inputs: torch.Tensor) -> None:

@@ -6,9 +6,8 @@ run's store; weights are state dicts, loaded weights-only.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,28 +23,18 @@ from hil.net.graph import Trace
 from hil.net.materialise import Importance, materialise
 from hil.net.space import Space, build_space
 from hil.net.trace import trace
-from hil.synth.profile import Profile
-from hil.synth.records import Arch
+from hil.synth.paired import Paired
+from hil.synth.profile import Factory, Profile
+from hil.synth.progress import Watcher
+from hil.synth.records import Arch, FloatArray
 from hil.synth.seeds import derived_seed
+from hil.synth.stimuli import probe
 from hil.synth.store import RunStore
-from hil.synth.traced import TracedSpace
+from hil.synth.tensors import load_weights, plain, save_weights
+from hil.synth.traced import TracedSpace, changes
+from hil.synth.work import Board, Contender, Stage, Trained
 from hil.tasks import classification as task
 from hil.tasks.data import Data, Inputs, Labels, load_data
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A network with weights, and which pictures of the search split it got right."""
-
-    weights_sha256: str
-    right: NDArray[np.bool_]
-
-    @property
-    def accuracy(self) -> float:
-        """Fraction right on the search split."""
-        return float(self.right.mean())
 
 
 @dataclass(frozen=True)
@@ -53,23 +42,40 @@ class Workbench:
     """A profile's task and prototype, traced; makes and trains the networks around it.
 
     Attributes:
+        opset: the ONNX operator set the board takes.
         identity: the prototype as trained.
         importance: which channels go last, by task stimuli (None until probed).
+        harm: of every choice, by task stimuli (None until probed).
     """
 
     profile: Profile
     store: RunStore
     seed: int
+    opset: int
     data: Data
     trace: Trace
     space: Space
     identity: Trained
     importance: Importance | None = None
+    harm: tuple[FloatArray, ...] | None = None
 
-    @property
+    @cached_property
     def search_space(self) -> TracedSpace:
         """The space as the search sees it."""
         return TracedSpace(self.trace, self.space)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about the data."""
+        return self.data.notes
+
+    def stimuli(self) -> tuple[FloatArray, ...] | None:
+        """Harm of every choice, as the prototype answered to task stimuli."""
+        return self.harm
+
+    def changes(self, arch: Arch) -> tuple[str, ...]:
+        """What an architecture changes in the prototype, in words."""
+        return changes(self.space, arch)
 
     @cached_property
     def teacher(self) -> task.Teacher:
@@ -89,56 +95,90 @@ class Workbench:
             network.load_state_dict(load_weights(self.store.blob(weights_sha256)))
         return network.eval()
 
-    def train(self, arch: Arch, *, epochs: int, stage: str) -> Trained:
+    def glance(self, arch: Arch) -> float:
+        """Fraction right with inherited weights, batch-norm statistics renewed (EagleEye)."""
+
+        def compute() -> dict[str, Any]:
+            student = task.recalibrate(self.network(arch), self.data.train.inputs)
+            return {"accuracy": float(self._right(student).mean())}
+
+        step = self.store.step("glance", self.space.key(arch), compute)
+        return float(step["accuracy"])
+
+    def train(self, arch: Arch, stage: Stage) -> Trained:
         """Fine-tune inherited weights by distillation from the prototype, and score them.
 
         Args:
             arch: the architecture.
-            epochs: passes over the training split.
-            stage: names the step in the journal; one training per network and stage.
+            stage: says for how long; one training per network and stage.
         """
         key = f"{stage}:{self.space.key(arch)}"
+        training = self.profile.training
+        epochs = training.finetune_epochs if stage == "search" else training.final_epochs
 
         def compute() -> dict[str, Any]:
             student = self.network(arch)
-            recipe = self.profile.training.finetune_recipe(f"network {key[-12:]}")
+            recipe = training.finetune_recipe(f"network {key[-12:]}")
             seed = derived_seed(self.seed, "train", key)
             task.finetune(student, self.teacher, self.data, epochs=epochs, seed=seed, recipe=recipe)
             return self._scored(student)
 
         return _trained(self.store.step("train", key, compute))
 
-    def export(self, arch: Arch, weights_sha256: str | None, *, opset: int) -> bytes:
+    def export(self, arch: Arch, weights_sha256: str | None) -> bytes:
         """Return the network as ONNX, proven in ONNX Runtime to compute the same function."""
         network = self.network(arch, weights_sha256)
-        onnx_bytes = export_onnx(network, (self.example,), opset=opset)
+        onnx_bytes = export_onnx(network, (self.example,), opset=self.opset)
         pictures = plain(self.data.search.inputs[:4])
         for picture in pictures:
             check_parity(network, onnx_bytes, (picture[None],))
         return onnx_bytes
 
-    def _scored(self, network: nn.Module) -> dict[str, Any]:
+    def _right(self, network: nn.Module) -> NDArray[np.bool_]:
         search = self.data.search
-        right = task.correct(task.predict(network, search.inputs), search.labels)
+        return task.correct(task.predict(network, search.inputs), search.labels)
+
+    def _scored(self, network: nn.Module) -> dict[str, Any]:
+        right = self._right(network)
         return {
             "weights": self.store.put_blob(save_weights(network.state_dict())),
-            "right": "".join("1" if r else "0" for r in right),
+            "right": _ones(right),
         }
+
+    def compare(self, trained: Trained) -> Paired:
+        """A network against the prototype, picture by picture of the search split."""
+        assert self.identity.right is not None
+        assert trained.right is not None
+        return Paired.count(self.identity.right, trained.right)
+
+    def examine(
+        self,
+        contenders: Sequence[Contender],
+        board: Board,
+        reason: str,
+        done: Callable[[str], None],
+    ) -> dict[str, Paired]:
+        """Compare engines' own answers on the held-out pictures; opens them, once a run."""
+        inputs, labels = self.heldout(reason)
+
+        def right(contender: Contender) -> NDArray[np.bool_]:
+            def compute() -> Mapping[str, str]:
+                answers = board.answers(contender.onnx, inputs)
+                return {"right": _ones(task.correct(answers, labels))}
+
+            step = self.store.step("answers", contender.key, compute)
+            done(contender.name)
+            return _read(step["right"])
+
+        answered = {c.name: right(c) for c in contenders}
+        own = answered[contenders[0].name]
+        return {name: Paired.count(own, right) for name, right in answered.items()}
 
     def heldout(self, reason: str) -> tuple[Inputs, Labels]:
         """Held-out pictures and labels, for finalists only; the opening is recorded."""
         opened = self.data.heldout.open(reason, stage="finalists")
         self.store.step("heldout", "opened", lambda: {"reason": reason, "pictures": len(opened)})
         return opened.inputs, opened.labels
-
-
-def plain(inputs: Inputs) -> torch.Tensor:
-    """Return pictures as a tensor in plain NCHW layout.
-
-    One-channel pictures straight from numpy can carry strides that torch takes for channels-last;
-    the backward pass of some convolutions in that layout corrupts the heap in torch 2.13.
-    """
-    return torch.empty(inputs.shape).copy_(torch.from_numpy(inputs))
 
 
 def use_one_thread() -> None:
@@ -151,58 +191,79 @@ def use_one_thread() -> None:
 
 
 def open_workbench(
-    profile: Profile, store: RunStore, seed: int, on_progress: Progress | None = None
+    profile: Profile,
+    store: RunStore,
+    seed: int,
+    opset: int,
+    watch: Watcher,
+    check: Callable[[int], None] = lambda _pictures: None,
 ) -> Workbench:
-    """Load the data, train (or find) the prototype, trace it.
+    """Load the data, train (or find) the prototype, trace it, probe it.
+
+    Args:
+        profile: of a task with pictures.
+        store: the run's journal.
+        seed: of everything that is drawn.
+        opset: the ONNX operator set the board takes.
+        watch: told how far it is.
+        check: told the number of held-out pictures before anything is trained.
 
     Raises:
         ConfigError: the prototype or the data cannot be used.
         ExportError: the prototype cannot be traced.
     """
+    assert profile.data is not None
+    assert profile.prototype is not None
+    watch.stage("training the prototype", profile.training.epochs)
     data = load_data(profile.data.factory, profile.data.args)
-    make = load_factory(profile.prototype.factory)
-    network = task.build(lambda: make(**profile.prototype.args), seed=derived_seed(seed, "weights"))
-    if not isinstance(network, nn.Module):
-        raise ConfigError(
-            f"prototype {profile.prototype.factory} made a {type(network).__name__}",
-            fix="let the factory return a torch.nn.Module",
-        )
-    example = plain(data.train.inputs[:1])
-    untrained = trace(network, (example,))
+    check(len(data.heldout))
+    network = _prototype(profile.prototype, derived_seed(seed, "weights"))
+    untrained = trace(network, (plain(data.train.inputs[:1]),))
     space = build_space(untrained)
     if not space.variables:
         frozen = "; ".join(f"{f.name}: {f.reason}" for f in untrained.frozen[:5])
         raise ConfigError("nothing about the prototype can be chosen", why=frozen or None)
-    bench = Workbench(profile, store, seed, data, untrained, space, Trained("", np.zeros(0, bool)))
+    nothing = Trained.answered("", np.zeros(0, bool))
+    bench = Workbench(profile, store, seed, opset, data, untrained, space, nothing)
 
     def compute() -> dict[str, Any]:
-        report = (lambda done, total, _loss: on_progress(done, total)) if on_progress else None
         task.train(
             network,
             data,
             epochs=profile.training.epochs,
             seed=derived_seed(seed, "train", "prototype"),
-            on_progress=report,
+            on_progress=lambda *_: watch.advance(),
             recipe=profile.training.recipe("the prototype"),
         )
         return bench._scored(network)
 
     trained = _trained(store.step("train", "prototype", compute))
     weights = load_weights(store.blob(trained.weights_sha256))
-    return Workbench(profile, store, seed, data, untrained.with_weights(weights), space, trained)
+    bench = replace(bench, trace=untrained.with_weights(weights), identity=trained)
+    watch.stage("probing the prototype with task stimuli", 1)
+    reactions = probe(bench.trace, space, data.train, store)
+    watch.advance()
+    return replace(bench, importance=reactions.importance, harm=reactions.harm)
+
+
+def _prototype(factory: Factory, seed: int) -> nn.Module:
+    make = load_factory(factory.factory)
+    network = task.build(lambda: make(**factory.args), seed=seed)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"prototype {factory.factory} made a {type(network).__name__}",
+            fix="let the factory return a torch.nn.Module",
+        )
+    return network
 
 
 def _trained(step: Mapping[str, Any]) -> Trained:
-    return Trained(step["weights"], np.array([c == "1" for c in step["right"]], dtype=bool))
+    return Trained.answered(step["weights"], _read(step["right"]))
 
 
-def save_weights(state: Mapping[str, torch.Tensor]) -> bytes:
-    """Return a state dict as bytes that `load_weights` reads."""
-    buffer = io.BytesIO()
-    torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, buffer)
-    return buffer.getvalue()
+def _ones(right: NDArray[np.bool_]) -> str:
+    return "".join("1" if r else "0" for r in right)
 
 
-def load_weights(data: bytes) -> dict[str, torch.Tensor]:
-    """Read a state dict; nothing but tensors is accepted."""
-    return dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+def _read(ones: str) -> NDArray[np.bool_]:
+    return np.array([c == "1" for c in ones], dtype=np.bool_)
