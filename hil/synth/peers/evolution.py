@@ -26,7 +26,7 @@ class Evolution(Peer):
     name = "evolution"
 
     def __init__(
-        self, task: Task, population: int = 32, sample: int = 8, initial: int = 16
+        self, task: Task, population: int = 64, sample: int = 16, initial: int = 12
     ) -> None:
         super().__init__(task)
         self._population, self._sample, self._initial = population, sample, initial
