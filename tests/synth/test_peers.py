@@ -196,7 +196,7 @@ def test_signals_that_name_the_accuracy_help(name):
 
 def test_signals_are_weighed_by_what_was_trained_and_before_that_by_the_first():
     space = Additive()
-    task = Task(space, space.limits, signals=space.signals)
+    task = Task(space, (), signals=space.signals)
     archs = space.archs()
     trained = [space.observe(a) for a in archs if space.use(a) <= 8.0][:20]
 
@@ -204,6 +204,18 @@ def test_signals_are_weighed_by_what_was_trained_and_before_that_by_the_first():
 
     assert np.array_equal(untaught, space.signals(archs)[:, 0])
     assert np.corrcoef(taught, [space.accuracy(a) for a in archs])[0, 1] > 0.95
+
+
+def test_signals_put_networks_predicted_within_the_limits_first():
+    space = Additive()
+    task = Task(space, space.limits, signals=lambda archs: np.array(archs, dtype=np.float64))
+    told = [space.observe(arch) for arch in space.archs()[::5]]
+
+    score = ranking(task, told)(space.archs())
+
+    best = [space.archs()[i] for i in np.argsort(-score)[:20]]
+    assert np.mean([space.use(arch) <= 8.0 for arch in best]) > 0.7
+    assert np.mean([space.use(arch) <= 8.0 for arch in space.archs()]) < 0.5
 
 
 def test_evolution_lets_the_oldest_go():

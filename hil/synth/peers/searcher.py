@@ -28,6 +28,8 @@ HANDFUL = 8
 """Own candidates among which a peer with signals chooses each network it proposes."""
 _TRIES = 200
 _RIDGE = 1.0
+_FEWEST = 5
+"""Values before signals are regressed on; the ridge bears with fewer values than signals."""
 
 
 class Searcher(Protocol):
@@ -218,23 +220,47 @@ def ranking(
 ) -> Callable[[Sequence[Arch]], FloatArray]:
     """One score out of several signals, by one fixed rule for every peer.
 
-    A ridge regression of the accuracies told so far on the standardised signals; before there are
-    more trainings than signals, the first signal alone.
+    Ridge regressions on the standardised signals: of the accuracies told so far, and of each gap
+    to a limit. Networks predicted within all limits come first, by predicted accuracy; then the
+    others, by predicted violation. While fewer than five were trained the first signal alone
+    stands for accuracy; while fewer than five were measured gaps count for nothing.
     """
     signals = task.signals
     if signals is None:
         raise ValueError("there are no signals to rank by")
     trained = [o for o in observations if o.accuracy is not None]
-    seen = signals([o.arch for o in trained]) if trained else np.empty((0, 0))
-    if len(trained) <= seen.shape[1] + 1:
-        return lambda archs: np.asarray(signals(archs)[:, 0], dtype=np.float64)
+    accuracy = _ridge(signals, [(o.arch, o.accuracy or 0.0) for o in trained])
+    known = [(o.arch, task.gaps(o)) for o in observations if o.costs]
+    gaps = [
+        fitted
+        for name in task.limit_names
+        if not name.startswith(ACCURACY)
+        and (fitted := _ridge(signals, [(a, g[name]) for a, g in known if name in g]))
+    ]
+
+    def score(archs: Sequence[Arch]) -> FloatArray:
+        seen = signals(archs)
+        promise = np.asarray(seen[:, 0] if accuracy is None else accuracy(seen), dtype=np.float64)
+        over = sum((np.maximum(gap(seen), 0.0) for gap in gaps), np.zeros(len(seen)))
+        return np.where(over > 0.0, promise.min(initial=0.0) - 1.0 - over, promise)
+
+    return score
+
+
+def _ridge(
+    signals: Signals, told: Sequence[tuple[Arch, float]]
+) -> Callable[[FloatArray], FloatArray] | None:
+    """Prediction from signals, None where there are too few values for any."""
+    if len(told) < _FEWEST:
+        return None
+    seen = signals([arch for arch, _ in told])
+    values = np.array([value for _, value in told], dtype=np.float64)
     centre, scale = seen.mean(axis=0), seen.std(axis=0)
     scale = np.where(scale > 0.0, scale, np.inf)
-    inputs = (seen - centre) / scale
-    accuracy = np.array([o.accuracy for o in trained], dtype=np.float64)
+    inputs, level = (seen - centre) / scale, values.mean()
     gram = inputs.T @ inputs + _RIDGE * np.eye(inputs.shape[1])
-    weights = np.linalg.solve(gram, inputs.T @ (accuracy - accuracy.mean()))
-    return lambda archs: np.asarray((signals(archs) - centre) / scale @ weights, dtype=np.float64)
+    weights = np.linalg.solve(gram, inputs.T @ (values - level))
+    return lambda rows: np.asarray((rows - centre) / scale @ weights + level, dtype=np.float64)
 
 
 def _name(limit: Limit) -> str:
