@@ -222,14 +222,17 @@ def ranking(
 
     Ridge regressions on the standardised signals: of the accuracies told so far, and of each gap
     to a limit. Networks predicted within all limits come first, by predicted accuracy; then the
-    others, by predicted violation. While fewer than five were trained the first signal alone
-    stands for accuracy; while fewer than five were measured gaps count for nothing.
+    others, by predicted violation. Before there are more trainings than signals the first signal
+    alone stands for accuracy: what fits first is often worthless and teaches the wrong slope. While
+    fewer than five were measured gaps count for nothing.
     """
     signals = task.signals
     if signals is None:
         raise ValueError("there are no signals to rank by")
     trained = [o for o in observations if o.accuracy is not None]
-    accuracy = _ridge(signals, [(o.arch, o.accuracy or 0.0) for o in trained])
+    width = signals([observations[0].arch]).shape[1] if observations else 0
+    known_accuracy = [(o.arch, o.accuracy or 0.0) for o in trained]
+    accuracy = _ridge(signals, known_accuracy) if len(trained) > width + 1 else None
     known = [(o.arch, task.gaps(o)) for o in observations if o.costs]
     gaps = [
         fitted
