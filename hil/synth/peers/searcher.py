@@ -28,8 +28,6 @@ HANDFUL = 8
 """Own candidates among which a peer with signals chooses each network it proposes."""
 _TRIES = 200
 _RIDGE = 1.0
-_FEWEST = 5
-"""Values before signals are regressed on; the ridge bears with fewer values than signals."""
 
 
 class Searcher(Protocol):
@@ -223,16 +221,14 @@ def ranking(
     Ridge regressions on the standardised signals: of the accuracies told so far, and of each gap
     to a limit. Networks predicted within all limits come first, by predicted accuracy; then the
     others, by predicted violation. Before there are more trainings than signals the first signal
-    alone stands for accuracy: what fits first is often worthless and teaches the wrong slope. While
-    fewer than five were measured gaps count for nothing.
+    alone stands for accuracy, and before there are more measurements gaps count for nothing: on
+    real cells, regressions of fewer values led into what fits because it computes nothing.
     """
     signals = task.signals
     if signals is None:
         raise ValueError("there are no signals to rank by")
     trained = [o for o in observations if o.accuracy is not None]
-    width = signals([observations[0].arch]).shape[1] if observations else 0
-    known_accuracy = [(o.arch, o.accuracy or 0.0) for o in trained]
-    accuracy = _ridge(signals, known_accuracy) if len(trained) > width + 1 else None
+    accuracy = _ridge(signals, [(o.arch, o.accuracy or 0.0) for o in trained])
     known = [(o.arch, task.gaps(o)) for o in observations if o.costs]
     gaps = [
         fitted
@@ -254,9 +250,11 @@ def _ridge(
     signals: Signals, told: Sequence[tuple[Arch, float]]
 ) -> Callable[[FloatArray], FloatArray] | None:
     """Prediction from signals, None where there are too few values for any."""
-    if len(told) < _FEWEST:
+    if not told:
         return None
     seen = signals([arch for arch, _ in told])
+    if len(told) <= seen.shape[1] + 1:
+        return None
     values = np.array([value for _, value in told], dtype=np.float64)
     centre, scale = seen.mean(axis=0), seen.std(axis=0)
     scale = np.where(scale > 0.0, scale, np.inf)
