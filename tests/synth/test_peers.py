@@ -183,17 +183,6 @@ def test_simplifying_step_by_step_meets_the_limit_and_gives_back_what_fits():
     )
 
 
-@pytest.mark.parametrize("name", ["random", "evolution", "tpe", "nsga2"])
-def test_signals_that_name_the_accuracy_help(name):
-    need(name)
-    space = Additive()
-
-    plain = np.mean([found(asked(name, space, s, 25)) for s in range(8)])
-    told = np.mean([found(asked(name, space, s, 25, signals=space.signals)) for s in range(8)])
-
-    assert told > plain
-
-
 def test_signals_are_weighed_by_what_was_trained_and_before_that_by_the_first():
     space = Additive()
     task = Task(space, (), signals=space.signals)
