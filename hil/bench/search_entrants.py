@@ -44,32 +44,11 @@ class Entrant:
         if self.name == OURS:
             return Inquisitor(world.space, setup)
         name, _, signals = self.name.partition("+")
-        if signals:
-            return peers.make(name, world.space, setup, seed, Signals(world.space))
-        return peers.make(name, Unfolded(world.space), setup, seed)
-
-
-class Unfolded:
-    """Cells as anybody's search library takes them: six categories, and every cell is another.
-
-    That two cells may be the same network is knowledge of ours, given with the signals.
-
-    Args:
-        cells: the space.
-    """
-
-    def __init__(self, cells: Cells) -> None:
-        self._cells = cells
-        self.variables = cells.variables
-        self.neighbours, self.features, self.cost = cells.neighbours, cells.features, cells.cost
-
-    def key(self, arch: Arch) -> str:
-        """The operations themselves."""
-        return "".join(map(str, arch))
+        return peers.make(name, world.space, setup, seed, Signals(world.space) if signals else None)
 
 
 class Signals:
-    """What costs no training, of cells: log MACs, log parameters and the shape of the graph.
+    """What costs no training, of cells: log MACs, log parameters and what ours reads besides.
 
     Args:
         cells: the space.
@@ -81,7 +60,7 @@ class Signals:
     def __call__(self, archs: Sequence[Arch]) -> FloatArray:
         """(N, signals); the first is log MACs, of which more is better."""
         logs = np.log(self._cells.costs_of(archs))
-        return np.hstack([logs, self._cells.features_of(archs)])
+        return np.hstack([logs, self._cells.signals_of(archs)])
 
 
 def entrants(names: Sequence[str]) -> tuple[Entrant, ...]:

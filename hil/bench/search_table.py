@@ -172,7 +172,8 @@ def merit_of(accuracy: FloatArray, graph: NDArray[np.int64]) -> Merit:
     points = np.where(others > 0, (total[index] - accuracy) / np.maximum(others, 1), accuracy)
     mean = total / count
     # Bad networks vary far more from training to training; only good ones are competed for.
-    good = (count > 1) & (mean >= np.median(mean))
+    several = count > 1
+    good = several & (mean >= np.median(mean[several])) if several.any() else several
     freedom = int((count[good] - 1).sum())
     if freedom == 0:
         return Merit(points, others == 0, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,12 +13,12 @@ from hil.cli.options import JsonOption, load_device, owner
 from hil.cli.terminal import out, print_json, say
 from hil.core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from hil.bench.search import Plan
+
+SEEDS = 10
+SEMI_SEEDS = 10
 _SAY_EVERY_S = 10.0
-SEEDS = 10
-SEMI_SEEDS = 10
-SEMI__SAY_EVERY_S = 10.0
-SEEDS = 10
-SEMI_SEEDS = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +66,7 @@ def search(
         else:
             out.print({name: value for name, value in result.items() if name != "searches"})
         return
-    from hil.bench.search import Plan, Work, run_bench
+    from hil.bench.search import Plan
     from hil.bench.search_entrants import entrants
 
     plan = Plan(
@@ -80,6 +80,11 @@ def search(
         budget=budget,
         jobs=jobs,
     )
+    _on_table(plan, as_json)
+
+
+def _on_table(plan: Plan, as_json: bool) -> None:
+    from hil.bench.search import Work, run_bench
 
     said = time.monotonic()
 
@@ -92,10 +97,10 @@ def search(
     result = run_bench(plan, progress)
     if as_json:
         print_json(result)
-    else:
-        _show("measured", result["levels"])
-        for label, levels in result["semi_synthetic"].items():
-            _show(label, levels)
+        return
+    _show("measured", result["levels"])
+    for label, levels in result["semi_synthetic"].items():
+        _show(label, levels)
 
 
 def _on_device(device: str, profile: str, seeds: int, run: Path) -> dict[str, Any]:

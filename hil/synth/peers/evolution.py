@@ -20,22 +20,25 @@ class Evolution(Peer):
     Args:
         population: networks alive.
         sample: networks in a tournament.
+        initial: networks drawn at random first.
     """
 
     name = "evolution"
 
-    def __init__(self, task: Task, population: int = 32, sample: int = 8) -> None:
+    def __init__(
+        self, task: Task, population: int = 64, sample: int = 16, initial: int = 12
+    ) -> None:
         super().__init__(task)
-        self._population, self._sample = population, sample
+        self._population, self._sample, self._initial = population, sample, initial
         ordered = any(v.ordered for v in self.space.variables)
         # Where there is a natural scale, chance alone starts far from the limits.
         self._starts = [uniform_level(self.space, x) for x in _STARTS] if ordered else []
 
     def candidates(self, count: int, rng: np.random.Generator) -> list[Arch]:
-        """Seeds while the first population is incomplete, then children of tournaments."""
+        """Seeds and chance at first, then children of tournaments."""
         starts = [arch for arch in self._starts if self.fresh(arch)][:count]
         alive = list(self.told.values())[-self._population :]
-        if len(alive) < self._population:
+        if len(alive) < self._initial:
             return starts + self.fill(count - len(starts), rng, lambda: None)
 
         def child() -> Arch | None:

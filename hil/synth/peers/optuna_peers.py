@@ -79,8 +79,10 @@ class OptunaPeer(Peer):
         """Complete the network's trial; one it never proposed is added."""
         trial = self._open.pop(self.space.key(told.arch), None)
         value = told.score if told.score is not None else self._mean()
+        # All trials must have all constraints; one that nobody measured is neither kept nor broken.
+        gaps = dict.fromkeys(self.task.limit_names, 0.0) | told.gaps
         if trial is not None:
-            for name, gap in told.gaps.items():
+            for name, gap in gaps.items():
                 trial.set_constraint(name, gap)
             self._study.tell(trial, value)
             return
@@ -89,7 +91,7 @@ class OptunaPeer(Peer):
                 value=value,
                 params=self._params(told.arch),
                 distributions=self._distributions,
-                constraints=told.gaps,
+                constraints=gaps,
             )
         )
 

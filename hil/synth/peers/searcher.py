@@ -81,8 +81,13 @@ class Task:
                 value, bound = values[limit.metric], limit.bound
                 beyond = float(excess(limit, np.array([value]))[0])
                 within = abs(value - bound) / max(abs(bound), 1e-300)
-                gaps[f"{limit.metric} {limit.sense}"] = beyond if beyond > 0.0 else -within
+                gaps[_name(limit)] = beyond if beyond > 0.0 else -within
         return gaps
+
+    @property
+    def limit_names(self) -> tuple[str, ...]:
+        """The keys that `gaps` may have."""
+        return tuple(_name(limit) for limit in self.limits)
 
     def allowed(self, arch: Arch) -> bool:
         """Whether the limits that need no measurement hold."""
@@ -213,23 +218,54 @@ def ranking(
 ) -> Callable[[Sequence[Arch]], FloatArray]:
     """One score out of several signals, by one fixed rule for every peer.
 
-    A ridge regression of the accuracies told so far on the standardised signals; before there are
-    more trainings than signals, the first signal alone.
+    Ridge regressions on the standardised signals: of the accuracies told so far, and of each gap
+    to a limit. Networks predicted within all limits come first, by predicted accuracy; then the
+    others, by predicted violation. Before there are more trainings than signals the first signal
+    alone stands for accuracy, and before there are more measurements gaps count for nothing: on
+    real cells, regressions of fewer values led into what fits because it computes nothing.
     """
     signals = task.signals
     if signals is None:
         raise ValueError("there are no signals to rank by")
     trained = [o for o in observations if o.accuracy is not None]
-    seen = signals([o.arch for o in trained]) if trained else np.empty((0, 0))
-    if len(trained) <= seen.shape[1] + 1:
-        return lambda archs: np.asarray(signals(archs)[:, 0], dtype=np.float64)
+    accuracy = _ridge(signals, [(o.arch, o.accuracy or 0.0) for o in trained])
+    known = [(o.arch, task.gaps(o)) for o in observations if o.costs]
+    gaps = [
+        fitted
+        for name in task.limit_names
+        if not name.startswith(ACCURACY)
+        and (fitted := _ridge(signals, [(a, g[name]) for a, g in known if name in g]))
+    ]
+
+    def score(archs: Sequence[Arch]) -> FloatArray:
+        seen = signals(archs)
+        promise = np.asarray(seen[:, 0] if accuracy is None else accuracy(seen), dtype=np.float64)
+        over = sum((np.maximum(gap(seen), 0.0) for gap in gaps), np.zeros(len(seen)))
+        return np.where(over > 0.0, promise.min(initial=0.0) - 1.0 - over, promise)
+
+    return score
+
+
+def _ridge(
+    signals: Signals, told: Sequence[tuple[Arch, float]]
+) -> Callable[[FloatArray], FloatArray] | None:
+    """Prediction from signals, None where there are too few values for any."""
+    if not told:
+        return None
+    seen = signals([arch for arch, _ in told])
+    if len(told) <= seen.shape[1] + 1:
+        return None
+    values = np.array([value for _, value in told], dtype=np.float64)
     centre, scale = seen.mean(axis=0), seen.std(axis=0)
     scale = np.where(scale > 0.0, scale, np.inf)
-    inputs = (seen - centre) / scale
-    accuracy = np.array([o.accuracy for o in trained], dtype=np.float64)
+    inputs, level = (seen - centre) / scale, values.mean()
     gram = inputs.T @ inputs + _RIDGE * np.eye(inputs.shape[1])
-    weights = np.linalg.solve(gram, inputs.T @ (accuracy - accuracy.mean()))
-    return lambda archs: np.asarray((signals(archs) - centre) / scale @ weights, dtype=np.float64)
+    weights = np.linalg.solve(gram, inputs.T @ (values - level))
+    return lambda rows: np.asarray((rows - centre) / scale @ weights + level, dtype=np.float64)
+
+
+def _name(limit: Limit) -> str:
+    return f"{limit.metric} {limit.sense}"
 
 
 def _completed(old: Observation, new: Observation) -> Observation:
