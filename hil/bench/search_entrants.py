@@ -10,6 +10,7 @@ import numpy as np
 from hil.bench.search_table import World
 from hil.core.errors import ConfigError
 from hil.synth import peers
+from hil.synth.acquisition import PoolRules
 from hil.synth.cells import Cells
 from hil.synth.inquisitor import Inquisitor, Setup
 from hil.synth.peers.searcher import highest_accuracy
@@ -40,7 +41,9 @@ class Entrant:
 
     def searcher(self, world: World, seed: int) -> peers.Searcher:
         """The method, new, on a world."""
-        setup = Setup(world.limits, highest_accuracy, seed=seed)
+        # Four measurements a training: what may not fit costs little to try.
+        pool = PoolRules(caution=1.0)
+        setup = Setup(world.limits, highest_accuracy, seed=seed, pool=pool)
         if self.name == OURS:
             return Inquisitor(world.space, setup)
         name, _, signals = self.name.partition("+")
@@ -48,7 +51,7 @@ class Entrant:
 
 
 class Signals:
-    """What costs no training, of cells: log MACs, log parameters and what ours reads besides.
+    """What costs no training, of cells: what ours reads, log MACs and log parameters.
 
     Args:
         cells: the space.
@@ -58,9 +61,9 @@ class Signals:
         self._cells = cells
 
     def __call__(self, archs: Sequence[Arch]) -> FloatArray:
-        """(N, signals); the first is log MACs, of which more is better."""
+        """(N, signals); the first is depth, of which more is better."""
         logs = np.log(self._cells.costs_of(archs))
-        return np.hstack([logs, self._cells.signals_of(archs)])
+        return np.hstack([self._cells.signals_of(archs), logs])
 
 
 def entrants(names: Sequence[str]) -> tuple[Entrant, ...]:
