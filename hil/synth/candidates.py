@@ -27,8 +27,8 @@ class Candidate:
         figures: one entry per engine measured, the first from build 0.
         costs: metric to figure with interval, over the engines measured.
         verdict: of the cost limits, then of all limits once trained.
-        glance: fraction right before any training of its own, None where nobody looked. It
-            decides who is trained, and is no accuracy that anything is learned from.
+        glance: its promise before any training (`Bench.glance`), None where nobody looked. It
+            decides who is trained, and nothing is learned from it.
         trained: None where the board refused it, others promised more, or the trainings ran out.
         loss_points: accuracy lost against the prototype on the search split.
     """

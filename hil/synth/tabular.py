@@ -152,8 +152,8 @@ class RecordedBench:
         if column is None:
             return None
         key = self.search_space.key(arch)
-        step = self.store.step("glance", key, lambda: {"accuracy": self._percent(column, arch)})
-        return float(step["accuracy"]) / 100
+        step = self.store.step("glance", key, lambda: {"score": self._percent(column, arch)})
+        return float(step["score"])
 
     def train(self, arch: Arch, stage: Stage) -> Trained:
         """Look a training up; counted as one."""

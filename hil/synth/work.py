@@ -147,7 +147,10 @@ class Bench(Protocol):
         ...
 
     def glance(self, arch: Arch) -> float | None:
-        """Fraction right before any training of its own; None where that is not to be had."""
+        """Promise before any training of its own, more is better; None where it cannot be told.
+
+        Only compared among networks of one job; it is never told to a searcher.
+        """
         ...
 
     def train(self, arch: Arch, stage: Stage) -> Trained:
