@@ -16,7 +16,7 @@ import numpy as np
 from hil.bench.search_table import World
 from hil.core.errors import HilError
 from hil.synth.peers import Searcher
-from hil.synth.records import Arch, Observation
+from hil.synth.records import Arch, Observation, Proposal
 from hil.synth.screen import excess
 
 MEASUREMENTS_A_TRAINING = 4
@@ -73,12 +73,13 @@ class Account:
             return 0
         return MEASUREMENTS_A_TRAINING * (self.spent + 1) - len(self.measured)
 
-    def observe(self, arch: Arch, round_: int) -> Observation:
-        """One measurement and, if the device accepts, one training.
+    def observe(self, proposal: Proposal, round_: int) -> Observation:
+        """One measurement and, if the device accepts and the method asks for it, one training.
 
         Raises:
             RepeatedNetworkError: the cell was measured before.
         """
+        arch = proposal.arch
         if arch in self.measured:
             raise RepeatedNetworkError(f"cell {arch} was asked for twice")
         self.measured.add(arch)
@@ -86,6 +87,8 @@ class Account:
         limits = self.world.limits
         if any(excess(m, np.array([costs[m.metric][0]]))[0] > 0.0 for m in limits):
             return Observation(arch, costs, None, "infeasible", round_)
+        if not proposal.train:
+            return Observation(arch, costs, None, "undecided", round_)
         accuracy, row = self.world.train(arch), self.world.space.row(arch)
         self.trained.append(row)
         better = accuracy > self._highest
@@ -122,7 +125,7 @@ def run_search(world: World, searcher: Searcher, budget: int, seed: int, batch: 
         for proposal in proposals:
             if account.allowance == 0:
                 break
-            told.append(account.observe(proposal.arch, round_))
+            told.append(account.observe(proposal, round_))
         start = time.process_time()
         searcher.tell(told)
         seconds += time.process_time() - start

@@ -217,5 +217,6 @@ def _calibration(
         archs = unique(space, screened or draw(generator.mixture, seeds, 0), taken)
         for arch in archs[: count - len(found)]:
             taken.add(space.key(arch))
-            found.append(Proposal(arch, "calibration"))
+            # What a bound on cost must hold for is what the generator emits, trained or not.
+            found.append(Proposal(arch, "calibration", train=False))
     return found

@@ -56,6 +56,8 @@ class Setup:
             identity's least), or None where the task was not probed.
         seed: of everything the inquisitor draws by itself.
         initial: networks of the initial design, the prototype among them.
+        first_trainings: networks with known accuracy, the prototype among them, from which on the
+            design is measured only.
         fit: how generators are fitted.
         pool: how pools are built.
         gate: when a successor is admitted.
@@ -67,6 +69,7 @@ class Setup:
     stimuli: tuple[FloatArray, ...] | None = None
     seed: int = 0
     initial: int = 8
+    first_trainings: int = 1
     fit: FitRules = field(default_factory=FitRules)
     pool: PoolRules = field(default_factory=PoolRules)
     gate: Gate = field(default_factory=Gate)
@@ -112,7 +115,10 @@ class Inquisitor:
         """As `ask`, beside networks that are being measured and were not told of yet."""
         taken = {self.space.key(arch) for arch in pending}
         design = unique(self.space, self._design, {*self._observed, *taken})
-        proposals = [Proposal(arch, "design") for arch in design[:n]]
+        # Hardware stimuli are chosen to tell costs apart; a few trainings give accuracy a scale.
+        trained = sum(o.accuracy is not None for o in self.observations)
+        train = trained < self.setup.first_trainings
+        proposals = [Proposal(arch, "design", train) for arch in design[:n]]
         if len(proposals) == n or not self.generator.screen.posteriors:
             return proposals
         scene = self._scene(extra=taken | {self.space.key(p.arch) for p in proposals})

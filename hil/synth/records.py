@@ -81,7 +81,12 @@ class Observation:
 
 @dataclass(frozen=True)
 class Proposal:
-    """An architecture worth measuring and why: `design`, `thompson`, `improve`, `calibration`."""
+    """An architecture worth measuring and why: `design`, `thompson`, `improve`, `calibration`.
+
+    Attributes:
+        train: whether it is worth a training as well, should it fit; hardware stimuli are not.
+    """
 
     arch: Arch
     source: str
+    train: bool = True

@@ -179,7 +179,8 @@ class Search:
         self.watch.advance()
         place = self._rounds[number][i]
         place.measured = candidate
-        if candidate.verdict == "infeasible" or self.budget.promote >= 1:
+        worth = candidate.verdict != "infeasible" and place.proposal.train
+        if not worth or self.budget.promote >= 1:
             self._glanced(agenda, number, i, None)
             return
         work = partial(self.screening.bench.glance, candidate.arch)
@@ -209,9 +210,9 @@ class Search:
         candidate = place.measured
         assert candidate is not None
         # An undecided network stays in the race: only fresh builds decide about it.
-        fits = candidate.verdict != "infeasible"
+        worth = candidate.verdict != "infeasible" and place.proposal.train
         score = candidate.glance
-        promoted = fits and (score is None or self._halving.promotes(score))
+        promoted = worth and (score is None or self._halving.promotes(score))
         if not promoted or self.trainings >= self.budget.trainings:
             place.done = candidate
             return
