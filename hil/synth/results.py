@@ -301,7 +301,7 @@ def _cost(outcome: Outcome, wall_s: float) -> dict[str, Any]:
         "trainings": len(searched) - len(untrained) + finals,
         "glances": sum(c.glance is not None for c in searched),
         "refused_before_training": refused,
-        "passed_over_after_glance": len(untrained) - refused,
+        "passed_over_after_glance": sum(c.glance is not None for c in untrained),
         "device_seconds": sum(known_s) if known_s else None,
         "training_s": busy_s["trainer"],
         "measuring_s": busy_s["board"],
