@@ -101,8 +101,6 @@ def test_the_time_of_both_pools_is_told(uninterrupted):
     busier_s = max(cost["training_s"], cost["measuring_s"])
     assert 0 < busier_s <= cost["wall_seconds"]
     assert cost["overlap"] == pytest.approx(cost["wall_seconds"] / busier_s)
-    # Neither pool does the other's work: had they taken turns, the whole would be their sum.
-    assert cost["wall_seconds"] > 0.5 * (cost["training_s"] + cost["measuring_s"])
 
 
 def test_the_run_leaves_networks_that_anyone_can_open(uninterrupted):
