@@ -47,7 +47,7 @@ table:
 requirements:
   energy_mj: {at_most: 75 %}
   accuracy: {lose_at_most: 8.0}
-budget: {measurements: 6, batch: 2, trainings: 4, promote: 70 %, finalists: 1}
+budget: {measurements: 6, batch: 2, trainings: 4, promote: 50 %, finalists: 1}
 measure: {confirmation: {builds: {at_least: 3, at_most: 4}}}
 generator: {emit: 4, components: 2}
 """
