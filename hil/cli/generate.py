@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hil.cli.options import JsonOption
-from hil.cli.terminal import out, print_json
-from hil.core.errors import NothingFeasibleError
+from hil.cli.options import (
+    HostOption,
+    JsonOption,
+    WaitOption,
+    announce_wait,
+    load_device,
+    owner,
+    seconds,
+)
+from hil.cli.terminal import out, print_json, say
+from hil.core.errors import ConfigError, NothingFeasibleError
 
 
 def register(app: typer.Typer) -> None:
@@ -26,9 +35,33 @@ def generate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write each network's ONNX file here.")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Also measure every network on the run's device and train what fits."
+        ),
+    ] = False,
+    host: HostOption = None,
+    wait: WaitOption = "0s",
     as_json: JsonOption = False,
 ) -> None:
     """Emit networks from a run's learned generator, screened by prediction, not certified."""
+    if check:
+        if output is not None:
+            raise ConfigError(
+                "--check writes no files", fix="run it once more without --check for --output"
+            )
+        result = checked(run, range(first, first + seeds), host, seconds(wait))
+        if as_json:
+            print_json(result)
+        else:
+            _show_check(result)
+        if not result["satisfied"]:
+            raise NothingFeasibleError(
+                "no network that the generator emitted meets every requirement",
+                fix="loosen a limit, or search longer (budget.measurements)",
+            )
+        return
     from hil.synth.emitting import Emitter
 
     emitter = Emitter.open(run)
@@ -59,6 +92,82 @@ def generate(
     if not emitted:
         raise NothingFeasibleError(
             "the generator knows no network that fits", fix="loosen a limit and search again"
+        )
+
+
+def checked(run: Path, seeds: range, host: str | None, wait_s: float) -> dict[str, Any]:
+    """Emit from the saved generator alone, then measure and train what it emitted."""
+    from hil.cli.synthesize import GENERATOR, RESULT, label, use_one_thread, watching
+    from hil.synth.emission_check import check, check_json, emissions
+    from hil.synth.generator import Generator
+    from hil.synth.loop import prepare
+    from hil.synth.opening import open_job
+    from hil.synth.profile import load_profile
+    from hil.synth.store import RunStore
+
+    for name in (GENERATOR, RESULT):
+        if not (run / name).is_file():
+            raise ConfigError(
+                f"the run at {run} has no {name}: it has not ended yet",
+                fix=f"finish it with: hil synthesize --resume {run}",
+            )
+    profile = load_profile(run / "profile.yaml")
+    searched = json.loads((run / RESULT).read_text(encoding="utf-8"))["search"]
+    use_one_thread(profile)
+    with RunStore.open(run) as store:
+        settings = store.meta
+        config = load_device(settings["device"], host)
+        with (
+            watching() as watch,
+            open_job(
+                *(profile, config, store, int(settings["seed"]), watch),
+                owner=owner("generate"),
+                wait_s=wait_s,
+                on_wait=announce_wait,
+            ) as job,
+        ):
+            label(job)
+            start = prepare(job)
+            space = start.screening.bench.search_space
+            generator = Generator.from_json((run / GENERATOR).read_text(encoding="utf-8"), space)
+            emitted = emissions(generator, seeds)
+            found = check(job, start, emitted)
+            proposed = [tuple(row["architecture"]) for row in searched]
+            return {
+                "schema": "hil/emission-check@1",
+                "run": str(run),
+                "device": job.session.name,
+                "provenance": job.session.provenance,
+                "first_seed": seeds.start,
+                **check_json(space, emitted, found, proposed),
+            }
+
+
+def _show_check(result: dict[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    kind = "" if result["provenance"] == "measured" else f"{result['provenance'].upper()}: "
+    table = Table(title=f"{kind}emitted and checked, not certified", box=box.SIMPLE_HEAD)
+    for title in ("seed", "network", "energy mJ", "p99 ms", "accuracy %", "verdict"):
+        table.add_column(title)
+    for row in result["networks"]:
+        figures = [row.get(name) for name in ("energy_mj", "latency_p99_ms", "accuracy")]
+        shown = ["" if value is None else f"{value:.4g}" for value in figures]
+        table.add_row(str(row["seed"]), row.get("key", "")[-6:], *shown, row["verdict"])
+    out.print(table)
+    low, high = (f"{100 * end:.1f}" for end in result["satisfied_share_ci95"])
+    gap = result["distance"]
+    say(
+        f"{kind}{result['satisfied']} of {result['seeds']} seeds gave a network that meets every "
+        f"requirement ({low} to {high} %); {result['refused']} were refused, "
+        f"{result['distinct_feasible']} different networks fit, "
+        f"{result['feasible_never_proposed']} of them never proposed by the search"
+    )
+    if gap is not None:
+        say(
+            f"two different networks differ in {gap['mean']:.1f} of {gap['variables']:.0f} choices "
+            f"on average (least {gap['least']:.0f}, most {gap['most']:.0f})"
         )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
 from hil.synth.emission import draw
 from hil.synth.generator import Generator
@@ -22,6 +23,7 @@ from hil.synth.records import ACCURACY, EXACT_METRICS, Arch, FloatArray, Proposa
 from hil.synth.screen import Screen, excess
 from hil.synth.searchspace import Batch, SearchSpace, random_archs, unique
 
+_PEAK = 1.0 / np.sqrt(2.0 * np.pi)
 _CYCLE = ("improve", "safe", "thompson", "safe")
 
 
@@ -37,6 +39,7 @@ class PoolRules:
         passes: rounds of growth.
         edits: edits of each sample's best, a pass.
         calibration: share of a batch drawn from the generator at random.
+        caution: power of the chance to fit by which a safe choice is weighted.
     """
 
     generated: int = 256
@@ -46,6 +49,7 @@ class PoolRules:
     passes: int = 4
     edits: int = 8
     calibration: float = 0.15
+    caution: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,14 @@ class Worlds:
         )
         return np.asarray(scores, dtype=np.float64), over
 
+    def luck(self, batch: Batch) -> FloatArray:
+        """Standard deviation of U by the chance of one training, (len(batch),)."""
+        if ACCURACY not in self._screen.posteriors:
+            return np.zeros(len(batch))
+        usual, better = self._screen.posteriors[ACCURACY].spread_of_one(batch)
+        usual_u, better_u = (self._utility(a, batch.macs, batch.params) for a in (usual, better))
+        return np.maximum(np.asarray(better_u) - np.asarray(usual_u), 0.0)
+
 
 def edit(space: SearchSpace, arch: Arch, edits: int, rng: np.random.Generator) -> Arch:
     """The architecture with up to `edits` variables drawn anew; ordered ones mostly by one step."""
@@ -128,11 +140,29 @@ def base_pool(scene: Scene, rules: PoolRules, rng: np.random.Generator) -> list[
 
 @dataclass(frozen=True)
 class Pool:
-    """Architectures with their values in every world."""
+    """Architectures with their values in every world.
+
+    Attributes:
+        luck: standard deviation that one training's chance gives each one's utility.
+    """
 
     batch: Batch
     utility: FloatArray
     over: FloatArray
+    luck: FloatArray | float = 0.0
+
+    def gains(self, bar: FloatArray) -> FloatArray:
+        """Expected improvement over each world's bar, where all its limits hold, by row.
+
+        The bar is the luckiest look so far; what another look at a network may show beyond it
+        has luck in it too. Without, nothing would seem an improvement once one look was lucky.
+        """
+        gap = self.utility - bar
+        sd = np.broadcast_to(np.asarray(self.luck), len(gap))[:, None] + 1e-12
+        z = gap / sd
+        expected = gap * ndtr(z) + sd * np.exp(-0.5 * z * z) * _PEAK
+        result: FloatArray = np.where(self.over <= 0.0, expected, 0.0).mean(axis=1)
+        return result
 
     def merit(self) -> FloatArray:
         """Utility where a world finds all limits held; below all of those, minus the excess."""
@@ -163,7 +193,8 @@ def grow(scene: Scene, worlds: Worlds, rules: PoolRules, rng: np.random.Generato
         more_utility, more_over = worlds.read(encoder.encode(new))
         archs = archs + new
         utility, over = np.vstack([utility, more_utility]), np.vstack([over, more_over])
-    return Pool(encoder.encode(archs), utility, over)
+    batch = encoder.encode(archs)
+    return Pool(batch, utility, over, worlds.luck(batch))
 
 
 def propose(scene: Scene, n: int, rules: PoolRules, rng: np.random.Generator) -> list[Proposal]:
@@ -174,15 +205,15 @@ def propose(scene: Scene, n: int, rules: PoolRules, rng: np.random.Generator) ->
     slots = min(n, len(archs))
     drawn = int(rules.calibration * slots + rng.random())  # the right share on average
     chance = scene.generator.screen.probability(pool.batch)
-    chosen = _slots(pool, chance, scene.best, slots - drawn)
+    chosen = _slots(pool, chance**rules.caution, scene.best, slots - drawn)
     proposals = [Proposal(archs[i], source) for i, source in chosen]
     space = scene.generator.screen.encoder.space
     taken = set(scene.taken) | {space.key(p.arch) for p in proposals}
     return proposals + _calibration(scene.generator, drawn, taken, rng)
 
 
-def _slots(pool: Pool, chance: FloatArray, best: float | None, count: int) -> list[tuple[int, str]]:
-    """Rows of the pool, each with the rule that chose it."""
+def _slots(pool: Pool, weight: FloatArray, best: float | None, count: int) -> list[tuple[int, str]]:
+    """Rows of the pool, each with the rule that chose it; `weight` is that of a safe choice."""
     merit, open_rows = pool.merit(), np.ones(len(pool.batch), dtype=bool)
     fits = pool.over <= 0.0
     floor = float(pool.utility.min()) - float(np.ptp(pool.utility))
@@ -190,10 +221,10 @@ def _slots(pool: Pool, chance: FloatArray, best: float | None, count: int) -> li
     chosen: list[tuple[int, str]] = []
     for slot in range(count):
         rule = _CYCLE[slot % len(_CYCLE)]
-        gains = np.where(fits, np.maximum(pool.utility - bar, 0.0), 0.0).mean(axis=1)
+        gains = pool.gains(bar)
         if rule == "safe":
             # Not the share of worlds: among thousands, one that fits in a lucky few would win.
-            gains = gains * chance**2
+            gains = gains * weight
         if rule == "thompson" or gains[open_rows].max(initial=0.0) <= 0.0:
             gains, rule = merit[:, slot % merit.shape[1]], "thompson"
         row = int(np.argmax(np.where(open_rows, gains, -np.inf)))

@@ -155,6 +155,16 @@ class Posterior:
         values = trend + self._cross(batch, trend) @ self._alpha
         return unwarp(self._location + self.scale * values, self.kind)
 
+    def spread_of_one(self, batch: Batch) -> tuple[FloatArray, FloatArray]:
+        """Predicted medians, and what one observation shows one standard deviation above them.
+
+        The deviation is that of the chance of a single observation alone (the learned jitter).
+        """
+        trend = self._trend(batch)
+        middle = self._location + self.scale * (trend + self._cross(batch, trend) @ self._alpha)
+        chance = self.scale * float(np.exp(0.5 * self.hyper[_TERMS + 1]))
+        return unwarp(middle, self.kind), unwarp(middle + chance, self.kind)
+
     def residuals(self) -> FloatArray:
         """Leave-one-out residuals over their predictive standard deviations, (observations,)."""
         inverse = cho_solve(self._factor, np.eye(len(self._target)))
