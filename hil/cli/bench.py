@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from hil.cli import bench_emulator, bench_energy
+from hil.cli import bench_certificate, bench_emulator, bench_energy
 from hil.cli.options import JsonOption, load_device, owner
 from hil.cli.terminal import out, print_json, say
 
 app = typer.Typer(help="Benchmarks that anyone can run.", no_args_is_help=True)
+bench_certificate.register(app)
 bench_energy.register(app)
 bench_emulator.register(app)
 

@@ -165,7 +165,7 @@ def job_of(
     from hil.synth.loop import Job
 
     return Job(
-        profile=profile,
+        profile=profile.on_modes(config.state.modes),
         seed=seed,
         store=store,
         session=session,

@@ -38,12 +38,23 @@ def networks_table(result: Mapping[str, Any]) -> Table:
         for number, title in enumerate(named):
             texts = [row[number] for row in shown]
             table.add_row(title, *(f"{t}\n[dim]{escape(i)}[/]" if i else t for t, i in texts))
+    if any(network.get("binding") for network in networks):
+        table.add_row("closest limit", *(_closest(network) for network in networks))
     table.add_row("verdict", *(_verdict(network) for network in networks))
     table.add_row(
         "provenance",
         *(f"{label}\n[dim]{_doubt(network)}[/]" for network in networks),
     )
     return table
+
+
+def _closest(network: Mapping[str, Any]) -> str:
+    """Which limit binds, and by what share of it the certificate keeps it."""
+    binding = network.get("binding")
+    if binding is None:
+        return "-"
+    mode = "" if binding["nvpmodel"] is None else f" in mode {binding['nvpmodel']}"
+    return f"{binding['metric']}{mode}\n[dim]{100 * binding['slack']:+.1f} % of it left[/]"
 
 
 def _verdict(network: Mapping[str, Any]) -> str:

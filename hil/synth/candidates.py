@@ -8,7 +8,7 @@ the order of arrival changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from hil.synth.certificate import accuracy_finding
 from hil.synth.paired import Paired
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Arch, Observation, Proposal, Verdict
-from hil.synth.requirements import Requirement, judge, together
+from hil.synth.requirements import EXACT, Requirement, excess, judge, together
 from hil.synth.workbench import Trained, Workbench
 
 COSTS = ("energy_mj", "latency_p50_ms", "latency_p99_ms", "power_w")
@@ -118,19 +118,21 @@ class Rounds:
             return self.board.measure(key, onnx, self.plan, stage="search", build=build)
 
         figures = [look(0)]
-        costs, verdict = self._costs(figures)
+        costs, verdict = self._costs(figures, proposal.arch)
         if verdict == "undecided":
             figures.append(look(SECOND_LOOK))
-            costs, verdict = self._costs(figures)
+            costs, verdict = self._costs(figures, proposal.arch)
         return Candidate(proposal.arch, proposal.source, number, tuple(figures), costs, verdict)
 
-    def _costs(self, figures: Sequence[Figures]) -> tuple[dict[str, Estimate], Verdict]:
+    def _costs(self, figures: Sequence[Figures], arch: Arch) -> tuple[dict[str, Estimate], Verdict]:
         """Figures over the engines measured, and the verdict on the cost limits."""
         usable = [f for f in figures if f.usable]
         if not usable:
             return {}, "infeasible"
-        wanted = {*COSTS, *(r.metric for r in self.requirements)} - {ACCURACY}
+        wanted = {*COSTS, *(r.metric for r in self.requirements)} - {ACCURACY, *EXACT}
         costs = {m: e for m in sorted(wanted) if (e := _mean(usable, m)) is not None}
+        exact = {r.metric for r in self.requirements} & EXACT
+        costs |= exact_costs(self.bench.search_space.cost(arch), exact)
         limits = [r for r in self.requirements if r.metric != ACCURACY]
         return costs, together(
             tuple(judge(r, costs[r.metric], self.reference.get(r.metric)) for r in limits)
@@ -150,7 +152,7 @@ class Rounds:
         verdict, loss = self.accuracy_verdict(trained)
         # Judged by the point estimate from here on: this is the search, it certifies nothing.
         costs_kept = all(
-            candidate.costs[r.metric].value <= r.bound(self._reference(r.metric))
+            excess(r, candidate.costs[r.metric].value, self._reference(r.metric)) <= 0
             for r in self.requirements
             if r.metric != ACCURACY
         )
@@ -176,6 +178,12 @@ class Rounds:
     def _reference(self, metric: str) -> float | None:
         known = self.reference.get(metric)
         return None if known is None else known.value
+
+
+def exact_costs(cost: tuple[float, float], wanted: Collection[str]) -> dict[str, Estimate]:
+    """MACs and parameters as figures without doubt, those that are wanted."""
+    known = dict(zip(("macs", "parameters"), cost, strict=True))
+    return {m: Estimate(v, v, v) for m, v in known.items() if m in wanted}
 
 
 def _mean(figures: Sequence[Figures], metric: str) -> Estimate | None:

@@ -13,13 +13,16 @@ import numpy as np
 
 from hil.core.errors import MeasurementError
 from hil.core.evidence import RunPlan
+from hil.core.stats import Estimate
 from hil.synth.boardwork import BoardWork, Figures
-from hil.synth.candidates import Candidate, Rounds
+from hil.synth.candidates import Candidate, Rounds, exact_costs
+from hil.synth.certificate import Plan
 from hil.synth.confirmation import PROTOTYPE, Confirmation
 from hil.synth.paired import Paired, require_resolution
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Arch
+from hil.synth.requirements import EXACT
 from hil.synth.searchspace import uniform_level
 from hil.synth.workbench import Trained, Workbench
 from hil.tasks.classification import correct
@@ -55,7 +58,11 @@ class Final:
 
 @dataclass
 class Finals:
-    """Runs the last stage of one synthesis."""
+    """Runs the last stage of one synthesis.
+
+    Attributes:
+        judge: makes the confirmation that decides what is certified.
+    """
 
     bench: Workbench
     board: BoardWork
@@ -63,7 +70,9 @@ class Finals:
     opset: int
     rounds: Rounds
     watch: Watcher
+    judge: Callable[[Plan, tuple[str, ...]], Confirmation] = Confirmation
     confirmation: Confirmation | None = None
+    _modes: dict[tuple[str, int], dict[int | str, Figures]] = field(default_factory=dict)
     _figures: dict[str, dict[int, Figures]] = field(default_factory=dict)
 
     def contender(self, name: str, arch: Arch, best: Trained | None) -> Contender:
@@ -102,14 +111,19 @@ class Finals:
         return self.bench.train(arch, epochs=epochs, stage="final")
 
     def confirm(self, prototype: Contender, finalists: Sequence[Contender]) -> Confirmation:
-        """Measure fresh builds until every finalist is decided or the plan is spent."""
+        """Measure fresh builds until every finalist is decided or the plan is spent.
+
+        Args:
+            prototype: measured beside the finalists where a limit is relative to it.
+            finalists: highest U first.
+        """
         plan = self.bench.profile.confirmation_plan(self.board.session.provenance)
-        confirmation = Confirmation(plan, tuple(f.name for f in finalists))
+        confirmation = self.judge(plan, tuple(f.name for f in finalists))
         entrants = {c.name: c for c in (prototype, *finalists)}
         while needs := confirmation.needs_more():
             for need in needs:
-                figures = self.build(entrants[need.network], need.build)
-                confirmation.add(need.network, need.build, _values(figures, plan.costs))
+                values = self._values(entrants[need.network], need.build, plan)
+                confirmation.add(need.network, need.build, values)
         self.confirmation = confirmation
         return confirmation
 
@@ -119,8 +133,40 @@ class Finals:
         Raises:
             MeasurementError: it could not be measured in several tries.
         """
+        figures = self._measured(contender, number, None)
+        self._figures.setdefault(contender.name, {})[number] = figures
+        self.watch.advance(f"{contender.name}, build {number}")
+        return figures
+
+    def _values(self, contender: Contender, number: int, plan: Plan) -> dict[str, float]:
+        """The figures of one build by `Requirement.key`, other power modes measured on its engine.
+
+        The board is in the device file's mode again afterwards.
+        """
+        there: dict[int | str | None, Figures] = {None: self.build(contender, number)}
+        for mode in self.bench.profile.requirements.modes():
+            there[mode] = self._measured(contender, number, mode)
+            names = {f.engine["engine_sha256"] for f in (there[None], there[mode])}
+            if len(names) > 1:
+                raise MeasurementError(
+                    f"build {number} of {contender.name} is another engine in power mode {mode}",
+                    why="the board no longer has the engine that was measured before",
+                    fix="start a new run, and leave the board's engines alone until it is done",
+                )
+        self._modes[contender.name, number] = {m: f for m, f in there.items() if m is not None}
+        exact = exact_costs(self.bench.search_space.cost(contender.arch), EXACT)
+        known = {r.key: exact.get(r.metric) or there[r.mode].estimate(r.metric) for r in plan.costs}
+        return _complete(known, there[None])
+
+    def _measured(self, contender: Contender, number: int, mode: int | None) -> Figures:
         figures = self.board.measure(
-            contender.key, lambda: contender.onnx, self.plan, stage="confirm", build=number
+            contender.key,
+            lambda: contender.onnx,
+            self.plan,
+            stage="confirm",
+            build=number,
+            mode=mode,
+            same_engine=self.bench.profile.scope == "engine",
         )
         if not figures.usable:
             reasons = figures.refused or "; ".join(figures.result["reasons"])
@@ -129,9 +175,16 @@ class Finals:
                 why=reasons,
                 fix="run `hil doctor` on the device, then continue the run with --resume",
             )
-        self._figures.setdefault(contender.name, {})[number] = figures
-        self.watch.advance(f"{contender.name}, build {number}")
         return figures
+
+    def in_modes(self, name: str) -> tuple[tuple[int | str, Figures], ...]:
+        """A contender's measurements in other power modes, by build."""
+        return tuple(
+            (mode, figures)
+            for (owner, _), there in sorted(self._modes.items())
+            for mode, figures in there.items()
+            if owner == name
+        )
 
     def builds(self, contender: Contender, least: int) -> tuple[Figures, ...]:
         """All fresh builds measured of a contender, at least so many."""
@@ -159,10 +212,8 @@ class Finals:
         return {prototype.name: Paired.count(own, own), **paired}
 
 
-def _values(figures: Figures, costs: Sequence[object]) -> dict[str, float]:
-    metrics = [getattr(r, "metric") for r in costs]  # noqa: B009
-    known = {m: figures.estimate(m) for m in metrics}
-    missing = [m for m, e in known.items() if e is None]
+def _complete(known: Mapping[str, Estimate | None], figures: Figures) -> dict[str, float]:
+    missing = [key for key, estimate in known.items() if estimate is None]
     if missing:
         raise MeasurementError(
             f"a build gave no figure of {', '.join(missing)}",
@@ -177,7 +228,7 @@ def choose(
 ) -> list[Candidate]:
     """The feasible candidates that are worth fresh builds, best U first.
 
-    Where there is room for more than one, the second is the one that lost least accuracy on the
+    Where there is room for more than one, one of them is the one that lost least accuracy on the
     search split (of several, the least compressed). What U likes best lies at the edge of the
     accuracy limit, was chosen for looking good there, and is the first to fall on held-out
     pictures; a run should not rest on such networks alone.
@@ -189,7 +240,7 @@ def choose(
         safest = min(rest, key=lambda c: (c.loss_points or 0.0, utility(c)))
         rest.remove(safest)
         ranked = [ranked[0], safest, *rest]
-    return ranked[:most]
+    return sorted(ranked[:most], key=lambda c: -utility(c))
 
 
 def check_resolution(profile: Profile, heldout: int) -> None:

@@ -22,6 +22,7 @@ from hil.core.stats import Estimate
 from hil.device.session import EngineSpec, Session
 from hil.synth.boardwork import BoardWork, Figures
 from hil.synth.candidates import COSTS, Candidate, Rounds
+from hil.synth.candidates import exact_costs as exact_figures
 from hil.synth.finalists import Contender, Final, Finals, check_resolution, choose
 from hil.synth.inquisitor import Inquisitor, Setup
 from hil.synth.objective import load_objective
@@ -30,7 +31,7 @@ from hil.synth.plausible import Doubt, ask, likely
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Utility
-from hil.synth.requirements import search_limit
+from hil.synth.requirements import EXACT, Requirement, screens, search_limit
 from hil.synth.seeds import derived_seed
 from hil.synth.stimuli import probe
 from hil.synth.store import RunStore
@@ -109,6 +110,7 @@ def prepare(job: Job) -> tuple[Rounds, Candidate]:
     rounds = _rounds(job, bench, _board(job))
     reference = _reference(job, bench, rounds.board, rounds)
     rounds.reference = reference.costs
+    rounds.requirements = screened(job.profile, reference)
     return rounds, reference
 
 
@@ -162,11 +164,42 @@ def _reference(job: Job, bench: Workbench, board: BoardWork, rounds: Rounds) -> 
         stage="search",
     )
     job.watch.advance()
-    costs = _costs_needed(job.profile, figures)
+    costs = _costs_needed(job.profile, figures, bench.search_space.cost(arch))
+    for mode in job.profile.requirements.modes():
+        there = board.measure(
+            bench.space.key(arch),
+            lambda: bench.export(arch, weights, opset=job.opset),
+            rounds.plan,
+            stage="search",
+            mode=mode,
+        )
+        costs |= _costs_in_mode(job.profile, there, mode)
     return Candidate(arch, "prototype", 0, (figures,), costs, "undecided", bench.identity, 0.0)
 
 
-def _costs_needed(profile: Profile, figures: Figures) -> dict[str, Estimate]:
+def _costs_in_mode(profile: Profile, figures: Figures, mode: int) -> dict[str, Estimate]:
+    """The prototype's figures in another power mode, by `Requirement.key`."""
+    wanted = {r.key: r.metric for r in profile.requirements.all() if r.mode == mode}
+    known = {k: figures.estimate(m) if figures.usable else None for k, m in wanted.items()}
+    missing = [k for k, e in known.items() if e is None]
+    if missing:
+        raise MeasurementError(
+            f"the prototype gives no figure of {', '.join(missing)}",
+            why=figures.refused or "; ".join(figures.result["reasons"]) or None,
+            fix="run `hil profile --sweep nvpmodel=...` to see what the board does in that mode",
+        )
+    return {k: e for k, e in known.items() if e is not None}
+
+
+def screened(profile: Profile, reference: Candidate) -> tuple[Requirement, ...]:
+    """What the search screens by (see `requirements.screens`)."""
+    own = {name: estimate.value for name, estimate in reference.costs.items()}
+    return screens(profile.requirements.all(), own, own)
+
+
+def _costs_needed(
+    profile: Profile, figures: Figures, cost: tuple[float, float]
+) -> dict[str, Estimate]:
     if not figures.usable:
         reasons = figures.refused or "; ".join(figures.result["reasons"])
         raise MeasurementError(
@@ -176,6 +209,7 @@ def _costs_needed(profile: Profile, figures: Figures) -> dict[str, Estimate]:
         )
     required = {r.metric for r in profile.requirements.all()} - {ACCURACY}
     costs = {m: e for m in sorted({*COSTS, *required}) if (e := figures.estimate(m)) is not None}
+    costs |= exact_figures(cost, required & EXACT)
     missing = sorted(required - costs.keys())
     if missing:
         raise MeasurementError(
@@ -190,7 +224,7 @@ def interrogate(job: Job, bench: Workbench, reference: Candidate, seed: int) -> 
     """Return an inquisitor that knows the requirements, the stimuli and the prototype."""
     own = {metric: estimate.value for metric, estimate in reference.costs.items()}
     own[ACCURACY] = 100 * bench.identity.accuracy
-    limits = tuple(search_limit(r, own[r.metric]) for r in job.profile.requirements.all())
+    limits = tuple(search_limit(r, own[r.metric]) for r in screened(job.profile, reference))
     setup = Setup(
         limits=limits,
         utility=utility_of(job.profile),

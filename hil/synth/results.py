@@ -4,7 +4,8 @@ Rule of this file: figures are combined over fresh builds (the unit of replicati
 nothing is measured or decided here.
 
 Format history: hil/synthesis@1 (first); since then with `plausible`, `predicted...` and
-`plausible_share` (see `plausible_fields.py`), and with receipts of refused finalists.
+`plausible_share` (see `plausible_fields.py`), with receipts of refused finalists, and with
+`binding`, `given_up`, `modes` and each proof's `nvpmodel`, `builds` and `looks`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hil.core.errors import NothingFeasibleError
 from hil.core.stats import Estimate, log_ratio, mean_interval
 from hil.synth.boardwork import Figures
 from hil.synth.candidates import Candidate
-from hil.synth.certificate import SCOPE, Finding, Ruling
+from hil.synth.certificate import Finding, Ruling
 from hil.synth.finalists import Final
 from hil.synth.loop import Outcome, exact_costs, utility_in
 from hil.synth.plausible_fields import (
@@ -98,12 +99,15 @@ def _entry(outcome: Outcome, final: Final, ruling: Ruling | None) -> dict[str, A
         "engine_sha256": final.figures[0].engine["engine_sha256"],
         "engines_sha256": [f.engine["engine_sha256"] for f in final.figures],
         "builds": len(final.figures),
-        "scope": SCOPE,
+        "scope": outcome.job.profile.scope,
         "evidence": [f.evidence for f in final.figures],
         "provenance": outcome.job.session.provenance,
         **_validity(final.figures),
         "verdict": ruling.word if ruling else "",
         "proofs": [_proof(f, ruling.provenance) for f in ruling.findings] if ruling else [],
+        "binding": _binding(ruling),
+        "given_up": bool(ruling and ruling.given_up),
+        "modes": _in_modes(outcome, contender.name),
         "receipts": [],
     }
     entry["netscore"] = _score(outcome, contender.arch, entry["accuracy"])
@@ -171,10 +175,43 @@ def _validity(builds: Sequence[Figures]) -> dict[str, Any]:
     return {"validity": worst, "reasons": reasons}
 
 
+def _in_modes(outcome: Outcome, name: str) -> list[dict[str, Any]]:
+    """What fresh builds gave in other power modes, one entry a measurement."""
+    return [
+        {
+            "nvpmodel": mode,
+            "engine_sha256": figures.engine["engine_sha256"],
+            "evidence": figures.evidence,
+            **{m: figures.result.get(m) for m in FIGURES},
+            **{f"{m}_ci95": figures.result.get(f"{m}_ci95") for m in FIGURES},
+        }
+        for mode, figures in outcome.finals.in_modes(name)
+    ]
+
+
+def _binding(ruling: Ruling | None) -> dict[str, Any] | None:
+    """The limit that comes closest to being broken, or is broken most; None where none is judged.
+
+    `slack` is the distance from what binds to the limit, as a share of the limit.
+    """
+    if ruling is None or not ruling.findings:
+        return None
+    closest = min(ruling.findings, key=lambda f: f.slack)
+    return {
+        "metric": closest.requirement.metric,
+        "nvpmodel": closest.requirement.mode,
+        "text": describe(closest.requirement),
+        "slack": closest.slack,
+    }
+
+
 def _proof(finding: Finding, provenance: str) -> dict[str, Any]:
     emulated = finding.verdict == "feasible" and provenance != "measured"
     return {
         "metric": finding.requirement.metric,
+        "nvpmodel": finding.requirement.mode,
+        "builds": finding.builds,
+        "looks": finding.looks,
         "text": describe(finding.requirement),
         "estimate": finding.value,
         "bound": finding.bound,
@@ -197,8 +234,8 @@ def _requirement(outcome: Outcome, requirement: Requirement) -> dict[str, Any]:
     own = None
     if requirement.metric == ACCURACY:
         own = 100 * outcome.bench.identity.accuracy
-    elif requirement.metric in outcome.reference.costs:
-        own = outcome.reference.costs[requirement.metric].value
+    elif requirement.key in outcome.reference.costs:
+        own = outcome.reference.costs[requirement.key].value
     bound = requirement.bound(own)
     shown = None if requirement.metric == ACCURACY else own
     return {

@@ -19,16 +19,18 @@ LOSE_1 = Requirement("accuracy", Limit(1.0), "lose_at_most")
 AS_GOOD = Paired(pictures=900, both=890, gained=2, lost=2)
 WORSE = Paired(pictures=900, both=860, gained=0, lost=20)
 
-# What each build of a network reads: wandering by 1 % around the network's mean.
+# What each build of a network reads: wandering by 1 % around the network's mean, the prototype's
+# in another rhythm.
 WANDER = (1.0, 1.01, 0.99, 1.005, 0.995, 1.0, 1.01, 0.99)
+STEADY = (1.005, 0.995, 1.0)
 
 
 def confirmation(requirements=(ENERGY,), networks=("a",), **changes):
     return Confirmation(Plan(requirements, finalists=3, **changes), networks)
 
 
-def figures(energy, build, latency=1.0):
-    factor = WANDER[build - 1]
+def figures(energy, build, latency=1.0, wander=WANDER):
+    factor = wander[(build - 1) % len(wander)]
     return {"energy_mj": energy * factor, "latency_p99_ms": latency * factor}
 
 
@@ -37,19 +39,23 @@ def measure(state, energies):
     given_builds = []
     while needs := state.needs_more():
         for need in needs:
-            state.add(need.network, need.build, figures(energies[need.network], need.build))
+            wander = STEADY if need.network == PROTOTYPE else WANDER
+            energy = energies[need.network]
+            state.add(need.network, need.build, figures(energy, need.build, wander=wander))
             given_builds.append(need)
     return given_builds
 
 
-def test_the_first_look_needs_three_fresh_builds_of_each_interleaved():
-    needs = confirmation(networks=("a", "b")).needs_more()
-    assert needs == tuple(Need(n, k) for k in (1, 2, 3) for n in (PROTOTYPE, "a", "b"))
+def test_a_round_takes_every_finalist_beside_the_prototype():
+    state = confirmation(networks=("a", "b"))
+
+    assert state.needs_more() == tuple(Need(n, 1) for n in (PROTOTYPE, "a", "b"))
+    state.add("a", 1, figures(2.0, 1))
+    assert state.needs_more() == (Need(PROTOTYPE, 1), Need("b", 1))
 
 
 def test_absolute_limits_need_no_build_of_the_prototype():
-    needs = confirmation((LATENCY,)).needs_more()
-    assert needs == (Need("a", 1), Need("a", 2), Need("a", 3))
+    assert confirmation((LATENCY,)).needs_more() == (Need("a", 1),)
 
 
 def test_a_network_far_inside_is_certified_at_the_first_look():
@@ -61,7 +67,7 @@ def test_a_network_far_inside_is_certified_at_the_first_look():
     assert (ruling.word, ruling.final, ruling.builds) == ("feasible", True, 3)
     assert len(taken) == 6
     (finding,) = ruling.findings
-    assert finding.value == pytest.approx(0.2)
+    assert finding.value == pytest.approx(0.2, rel=1e-4)
     assert finding.value < finding.bound < finding.limit == 0.4
 
 
@@ -74,19 +80,21 @@ def test_a_network_far_outside_is_refused_at_the_first_look():
     assert ruling.findings[0].bound > 0.4
 
 
-def test_a_network_at_the_limit_is_measured_to_the_last_build_and_not_certified():
+def test_a_network_at_the_limit_is_not_certified_and_left_when_that_is_hopeless():
     state = confirmation()
 
     taken = measure(state, {PROTOTYPE: 10.0, "a": 4.0})
 
     ruling = state.ruling("a")
-    assert (ruling.verdict, ruling.final, ruling.builds) == ("undecided", True, 8)
-    assert len(taken) == 16
+    assert (ruling.verdict, ruling.final) == ("undecided", True)
+    assert ruling.builds in state.plan.looks
+    assert ruling.given_up or ruling.builds == state.plan.most_builds
+    assert len(taken) == 2 * ruling.builds
 
 
 def test_a_decided_network_asks_for_no_more_while_others_go_on():
     state = confirmation(networks=("near", "far"))
-    taken = measure(state, {PROTOTYPE: 10.0, "near": 3.75, "far": 2.0})
+    taken = measure(state, {PROTOTYPE: 10.0, "near": 3.85, "far": 2.0})
 
     assert sum(need.network == "far" for need in taken) == 3
     assert sum(need.network == "near" for need in taken) > 3
@@ -173,13 +181,13 @@ def test_an_interrupted_confirmation_goes_on_where_it_was():
 
 
 def test_state_of_another_format_is_not_read():
-    with pytest.raises(ValueError, match="hil/confirmation@1"):
+    with pytest.raises(ValueError, match="hil/confirmation@2"):
         Confirmation.from_json({"schema": "hil/confirmation@7"})
 
 
 @pytest.mark.parametrize(
     ("network", "build", "energy"),
-    [("x", 1, 1.0), ("a", 0, 1.0), ("a", 9, 1.0), ("a", 2, 0.0), ("a", 2, float("nan"))],
+    [("x", 1, 1.0), ("a", 0, 1.0), ("a", 17, 1.0), ("a", 2, 0.0), ("a", 2, float("nan"))],
 )
 def test_figures_that_cannot_be_builds_are_refused(network, build, energy):
     with pytest.raises(ValueError, match=network):
