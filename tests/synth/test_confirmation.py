@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hil.synth.certificate import Plan
@@ -145,6 +145,7 @@ def test_a_refusal_on_an_emulated_board_is_a_refusal():
     assert state.ruling("a").word == "infeasible"
 
 
+@settings(deadline=None)
 @given(order=st.permutations([(n, k) for n in (PROTOTYPE, "a") for k in range(1, 5)]))
 def test_the_ruling_does_not_depend_on_the_order_of_arrival(order):
     def given_in(sequence):
@@ -208,3 +209,102 @@ def test_no_more_finalists_than_share_alpha():
         confirmation(networks=("a", "b", "c", "d"))
     with pytest.raises(ValueError, match="different names"):
         confirmation(networks=("a", "a"))
+
+
+def rounds_of(taken):
+    """Who took part in each round, the prototype left out."""
+    shown = {}
+    for need in taken:
+        if need.network != PROTOTYPE:
+            shown.setdefault(need.build, []).append(need.network)
+    return [tuple(names) for _, names in sorted(shown.items())]
+
+
+def test_with_limits_in_their_own_unit_builds_go_to_the_best_until_it_is_decided():
+    state = confirmation((LATENCY,), networks=("best", "next"))
+
+    taken = []
+    while needs := state.needs_more():
+        for need in needs:
+            value = {"best": 1.9, "next": 1.0}[need.network]
+            state.add(need.network, need.build, figures(1.0, need.build, latency=value))
+            taken.append(need)
+
+    alone = rounds_of(taken)
+    first = alone.index(("next",))
+    assert set(alone[:first]) == {("best",)}
+    assert first > 3
+    assert state.certified() == ("best", "next")
+
+
+def test_rounds_are_shared_until_the_best_will_probably_be_certified():
+    state = confirmation(networks=("best", "next"))
+    taken = rounds_of(measure(state, {PROTOTYPE: 10.0, "best": 3.8, "next": 3.8}))
+
+    assert taken[:3] == [("best", "next")] * 3
+    assert ("best",) in taken
+    assert state.best_known()
+
+
+def test_once_the_best_is_known_the_rest_are_measured_together():
+    state = confirmation(networks=("best", "next", "last"))
+    taken = rounds_of(measure(state, {PROTOTYPE: 10.0, "best": 2.0, "next": 3.85, "last": 3.86}))
+
+    assert taken[0] == ("best", "next", "last")
+    assert taken[3] == ("next", "last")
+
+
+def test_a_hopeless_finalist_is_given_up_and_said_to_be():
+    state = confirmation(networks=("a",))
+    taken = measure(state, {PROTOTYPE: 10.0, "a": 4.02})
+
+    ruling = state.ruling("a")
+    assert (ruling.verdict, ruling.final, ruling.given_up) == ("undecided", True, True)
+    assert len(taken) < 2 * state.plan.most_builds
+    assert ruling.to_json()["given_up"]
+
+
+def test_the_share_of_a_certified_finalist_passes_to_the_others():
+    # Alone among three it spends a third of alpha; beside two certified ones all of it.
+    def after(others):
+        state = confirmation(networks=("near", "b", "c"), fewest_builds=5, most_builds=5)
+        for build in range(1, 6):
+            for name, energy in {PROTOTYPE: 10.0, "near": 3.862, **others}.items():
+                wander = STEADY if name == PROTOTYPE else WANDER
+                state.add(name, build, figures(energy, build, wander=wander))
+        return state.certified()
+
+    assert "near" not in after({"b": 4.2, "c": 4.2})
+    assert after({"b": 2.0, "c": 2.0}) == ("near", "b", "c")
+
+
+def test_each_requirement_is_decided_at_a_look_of_its_own():
+    state = confirmation((ENERGY, LATENCY))
+    while needs := state.needs_more():
+        for need in needs:
+            wander = STEADY if need.network == PROTOTYPE else WANDER
+            energy = 10.0 if need.network == PROTOTYPE else 3.8
+            state.add(need.network, need.build, figures(energy, need.build, 0.5, wander))
+
+    energy, latency = state.ruling("a").findings
+    assert state.ruling("a").verdict == "feasible"
+    assert (latency.builds, latency.looks) == (3, 1)
+    assert energy.builds > latency.builds
+    assert energy.looks == state.plan.looks.index(energy.builds) + 1
+    assert energy.slack < latency.slack
+
+
+@settings(deadline=None, max_examples=12)
+@given(cut=st.integers(0, 30))
+def test_a_confirmation_cut_anywhere_asks_for_the_same_builds(cut):
+    energies = {PROTOTYPE: 10.0, "a": 3.8, "b": 3.5, "c": 4.1}
+    names = ("a", "b", "c")
+    whole = measure(confirmation(networks=names), energies)
+
+    state = confirmation(networks=names)
+    for need in whole[:cut]:
+        wander = STEADY if need.network == PROTOTYPE else WANDER
+        state.add_figures(need.network, need.build, figures(energies[need.network], need.build,
+                                                            wander=wander))  # fmt: skip
+    again = Confirmation.from_json(json.loads(json.dumps(state.to_json())))
+    assert whole[:cut] + measure(again, energies) == whole

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -29,6 +29,7 @@ def test_with_nothing_unseen_the_p_value_is_student_s():
     assert (p_value(excesses, 0.0)[~inside] == 1.0).all()
 
 
+@settings(deadline=None)
 @given(
     n=st.integers(3, 20),
     sd=st.floats(0.001, 0.1),
@@ -51,6 +52,7 @@ def test_alike_builds_prove_no_more_than_they_can_show():
     assert float(p_value(alike, 0.0)) < 0.01
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 40), share=st.floats(0.01, 0.99))
 def test_the_allowance_holds_for_any_share_of_worse_builds(n, share):
     # Builds of two kinds, the worse one never seen; the mean is `share` of the way to it. The
@@ -102,6 +104,7 @@ def test_following_agrees_with_a_second_implementation():
         assert done.builds[row] == builds
 
 
+@settings(deadline=None)
 @given(
     spent=st.lists(st.sampled_from([0.001, 0.01, 0.016, 0.02, 0.03, 0.05, 0.2]), min_size=1,
                    max_size=4)
