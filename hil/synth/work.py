@@ -102,7 +102,15 @@ class Board(Protocol):
         ...
 
     def measure(
-        self, key: str, onnx: Callable[[], bytes], plan: RunPlan, *, stage: str, build: int = 0
+        self,
+        key: str,
+        onnx: Callable[[], bytes],
+        plan: RunPlan,
+        *,
+        stage: str,
+        build: int = 0,
+        mode: int | None = None,
+        same_engine: bool = False,
     ) -> Figures:
         """Figures of one build of a network (see `BoardWork.measure`)."""
         ...
