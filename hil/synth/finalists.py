@@ -90,9 +90,7 @@ class Finals:
     def begin(self, agenda: Agenda, chosen: Sequence[Candidate]) -> None:
         """Put the whole stage on the agenda."""
         space = self.screening.bench.search_space
-        self._names = tuple(network_name(space.key(c.arch)) for c in chosen)
-        plan = self.profile.confirmation_plan(self.screening.board.session.provenance)
-        self.confirmation = self.judge(plan, self._names)
+        self._judge(tuple(network_name(space.key(c.arch)) for c in chosen))
 
         def add(order: tuple[int, int], name: str, work: Callable[[], Contender | None]) -> None:
             then = partial(self._arrived, agenda)
@@ -103,6 +101,23 @@ class Finals:
             work = partial(self.contender, name, candidate.arch, candidate.trained)
             add((_FINALIST, i), name, work)
         add((_UNIFORM, 0), UNIFORM, self.train_uniform)
+
+    def contest(self, agenda: Agenda, prototype: Contender, finalists: Sequence[Contender]) -> None:
+        """Put the confirmation of contenders that are trained already on the agenda.
+
+        Args:
+            agenda: of the pools that do the work.
+            prototype: measured beside the finalists where a limit is relative to it.
+            finalists: highest U first.
+        """
+        self._judge(tuple(f.name for f in finalists))
+        self._ready.update({c.name: c for c in (prototype, *finalists)})
+        self._confirm(agenda)
+
+    def _judge(self, names: tuple[str, ...]) -> None:
+        self._names = names
+        plan = self.profile.confirmation_plan(self.screening.board.session.provenance)
+        self.confirmation = self.judge(plan, names)
 
     def _arrived(self, agenda: Agenda, contender: Contender | None) -> None:
         if contender is None:

@@ -18,8 +18,10 @@ from hil.synth.boardwork import Figures
 from hil.synth.certificate import Plan
 from hil.synth.confirmation import PROTOTYPE, Confirmation
 from hil.synth.demands import Requirements
-from hil.synth.finalists import Contender, Finals, choose
+from hil.synth.finalists import Finals, choose
+from hil.synth.pools import Threads
 from hil.synth.seeds import derived_seed
+from hil.synth.work import Contender
 
 RUNS = 25
 TRUTH = {PROTOTYPE: 10.0, "good": 3.0, "wrong": 4.04, "worse": 4.2}
@@ -57,9 +59,16 @@ def finals(board, requirements, judge=Confirmation, finalists=2):
         ),
     )
     space = SimpleNamespace(cost=lambda arch: (1e6 * arch[0], 1e4))
-    bench = SimpleNamespace(profile=profile, search_space=space)
+    bench = SimpleNamespace(search_space=space)
     watch = SimpleNamespace(advance=lambda *_: None)
-    return Finals(bench, board, None, 13, None, watch, judge)
+    return Finals(SimpleNamespace(bench=bench, board=board), profile, None, watch, judge)
+
+
+def confirm(stage, *names):
+    finalists = [contender(name) for name in names]
+    with Threads() as pools:
+        pools.run(lambda agenda: stage.contest(agenda, contender(PROTOTYPE), finalists))
+    return stage.confirmation
 
 
 def contender(name):
@@ -68,8 +77,7 @@ def contender(name):
 
 def confirmed(seed, *names, judge=Confirmation, requirements=None):
     demands = requirements or Requirements.model_validate({"energy_mj": {"at_most": "40 %"}})
-    stage = finals(Board(seed), demands, judge)
-    return stage.confirm(contender(PROTOTYPE), [contender(n) for n in names])
+    return confirm(finals(Board(seed), demands, judge), *names)
 
 
 def false_certificates(judge=Confirmation):
@@ -118,13 +126,13 @@ def test_other_power_modes_are_measured_on_the_same_engine_and_certified_apart()
         finals(Board(3, factor={None: 1.0, 1: factor}), demands) for factor in (1.1, 1.6)
     )
 
-    good = kept.confirm(contender(PROTOTYPE), [contender("good")])
-    bad = broken.confirm(contender(PROTOTYPE), [contender("good")])
+    good = confirm(kept, "good")
+    bad = confirm(broken, "good")
 
     assert good.certified() == ("good",)
     assert bad.certified() == ()
     assert [f.verdict for f in bad.ruling("good").findings] == ["feasible", "infeasible"]
-    assert {mode for _, _, mode in kept.board.asked} == {None, 1}
+    assert {mode for _, _, mode in kept.screening.board.asked} == {None, 1}
     assert {mode for mode, _ in kept.in_modes("good")} == {1}
 
 
@@ -132,7 +140,7 @@ def test_a_build_that_turns_out_to_be_another_engine_in_another_mode_stops_the_r
     demands = Requirements.model_validate({"energy_mj": {"at_most": 4.0, "nvpmodel": 1}})
     stage = finals(Board(3, factor={None: 1.0, 1: 1.0}, other_engine=True), demands)
     with pytest.raises(MeasurementError, match="another engine in power mode 1"):
-        stage.confirm(contender(PROTOTYPE), [contender("good")])
+        confirm(stage, "good")
 
 
 def test_exact_costs_and_gains_are_judged_beside_the_measured():
