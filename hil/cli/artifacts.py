@@ -57,7 +57,9 @@ def write_report(
 
 def status_of(row: Mapping[str, Any]) -> str:
     """How the plot marks a network that the search measured."""
-    return "refused" if row["accuracy"] is None else "trained"
+    if row["accuracy"] is not None:
+        return "trained"
+    return "refused" if row["verdict"] == "infeasible" else "passed"
 
 
 def _trace(store: RunStore, entry: Mapping[str, Any], rail: str | None) -> Any:

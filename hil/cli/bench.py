@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from hil.cli import bench_ablation, bench_emulator, bench_energy, bench_search
+from hil.cli import (
+    bench_ablation,
+    bench_certificate,
+    bench_emulator,
+    bench_energy,
+    bench_search,
+)
 
 app = typer.Typer(help="Benchmarks that anyone can run.", no_args_is_help=True)
 bench_search.register(app)
 bench_ablation.register(app)
+bench_certificate.register(app)
 bench_energy.register(app)
 bench_emulator.register(app)
 

@@ -245,9 +245,11 @@ def closing_lines(result: Mapping[str, Any]) -> list[str]:
     from hil.report.plausible import headline, over_boards
 
     cost, generator = result["cost"], result["generator"]
+    passed = cost.get("passed_over_after_glance")
     lines = [
         f"{cost['measurements']} networks measured, {cost['trainings']} trained; the board refused "
-        f"{cost['refused_before_training']} before any training was spent on them",
+        f"{cost['refused_before_training']} before any training was spent on them"
+        + (f"; {passed} more fit and promised too little to be trained" if passed else ""),
         f"the learned generator makes {generator['distinct']} different networks of "
         f"{generator['seeds']} fresh seeds, {generator['never_proposed']} of them never proposed "
         f"before; it refuses {generator['refused']} seeds",
@@ -262,8 +264,8 @@ def closing_lines(result: Mapping[str, Any]) -> list[str]:
     elif result["certified"]:
         lines.insert(
             0,
-            f"{result['baselines_reason']}, so at equal accuracy the ratio against it is the one "
-            "against the prototype",
+            f"{result.get('baselines_reason') or 'nothing was scaled uniformly'}, so at equal "
+            "accuracy the ratio against it is the one against the prototype",
         )
     refused = [
         f"{entry['name']} {receipt['text']}"

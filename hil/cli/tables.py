@@ -38,6 +38,8 @@ def networks_table(result: Mapping[str, Any]) -> Table:
         for number, title in enumerate(named):
             texts = [row[number] for row in shown]
             table.add_row(title, *(f"{t}\n[dim]{escape(i)}[/]" if i else t for t, i in texts))
+    if any(network.get("binding") for network in networks):
+        table.add_row("closest limit", *(_closest(network) for network in networks))
     table.add_row("verdict", *(_verdict(network) for network in networks))
     table.add_row(
         "provenance",
@@ -75,6 +77,15 @@ def methods_table(result: Mapping[str, Any]) -> Table:
         texts = ("-" if row[f] is None else format(row[f], form) for f, _, form in METHOD_COLUMNS)
         table.add_row(escape(row["method"]), *texts)
     return table
+
+
+def _closest(network: Mapping[str, Any]) -> str:
+    """Which limit binds, and by what share of it the certificate keeps it."""
+    binding = network.get("binding")
+    if binding is None:
+        return "-"
+    mode = "" if binding["nvpmodel"] is None else f" in mode {binding['nvpmodel']}"
+    return f"{binding['metric']}{mode}\n[dim]{100 * binding['slack']:+.1f} % of it left[/]"
 
 
 def _verdict(network: Mapping[str, Any]) -> str:

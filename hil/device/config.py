@@ -83,10 +83,15 @@ class Runtime(StrictModel):
 
 
 class State(StrictModel):
-    """What to pin while leased: power mode (None leaves it) and clocks at their maximum."""
+    """What to pin while leased: power mode (None leaves it) and clocks at their maximum.
+
+    Attributes:
+        modes: names of power modes by which profiles may call them, and their ids.
+    """
 
     nvpmodel: Annotated[int, Field(ge=0)] | None = None
     clocks: bool = False
+    modes: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
 
 SourceName = Literal["tegrastats", "ina3221", "nvml", "rapl", "command"]

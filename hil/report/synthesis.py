@@ -24,7 +24,7 @@ class SearchPoint:
 
     Attributes:
         accuracy: percent on the search split, None where the network was refused before training.
-        status: one of refused, trained, certified, prototype, uniform.
+        status: one of refused, passed, trained, certified, prototype, uniform.
     """
 
     name: str
@@ -87,6 +87,7 @@ def _plot(figure: go.Figure, index: int) -> str:
 
 _STYLES: Mapping[str, tuple[str, str, str, int]] = {
     "refused": ("refused by the board, never trained", "x-thin-open", MUTED, 8),
+    "passed": ("met the cost limits, not trained", "circle-x-open", MUTED, 8),
     "trained": ("met the cost limits, trained", "circle-open", ACCENT, 9),
     "uniform": ("uniform width scaling", "square", "#b7791f", 10),
     "prototype": ("prototype", "star", INK, 15),

@@ -5,7 +5,8 @@ Nothing here knows a network; it takes ONNX bytes and gives back figures as the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -69,6 +70,16 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class _Made:
+    """One measurement to make: its name, its engine's slot and mode, whose engine it is."""
+
+    name: str
+    index: int
+    mode: int | None
+    engine_of: str
+
+
+@dataclass(frozen=True)
 class BoardWork:
     """Measures networks on one leased board, for one run.
 
@@ -85,9 +96,17 @@ class BoardWork:
     on_measured: Callable[[float], None] = lambda _seconds: None
 
     def measure(
-        self, key: str, onnx: Callable[[], bytes], plan: RunPlan, *, stage: str, build: int = 0
+        self,
+        key: str,
+        onnx: Callable[[], bytes],
+        plan: RunPlan,
+        *,
+        stage: str,
+        build: int = 0,
+        mode: int | None = None,
+        same_engine: bool = False,
     ) -> Figures:
-        """Measure a network's engine, once per stage and build.
+        """Measure a network's engine, once per stage, build and power mode.
 
         Args:
             key: the network's identity (the same network under other weights needs another).
@@ -95,17 +114,22 @@ class BoardWork:
             plan: how the engine is exercised.
             stage: "search" or "confirm": figures of one are never used as the other's.
             build: which build of that stage; each is made anew, in its own slot.
+            mode: power mode it is run in, built as always in the one that the device file pins;
+                None is that one, to which the board is put back.
+            same_engine: run the first build of the stage again instead of a new one.
         """
-        name = step_name(stage, key, build)
-        index = build + (_SEARCH_BUILDS if stage == "search" else 0)
-        step = self.store.step("measure", name, lambda: self._fresh(name, onnx(), plan, index))
+        name = step_name(stage, key, build, mode)
+        engine = 1 if same_engine else build
+        index = engine + (_SEARCH_BUILDS if stage == "search" else 0)
+        made = _Made(name, index, mode, step_name(stage, key, engine))
+        step = self.store.step("measure", name, lambda: self._fresh(made, onnx(), plan))
         return Figures.read(step)
 
     def known(self, key: str, *, stage: str, build: int = 0) -> bool:
         """Whether that measurement is in the journal already."""
         return self.store.find("measure", step_name(stage, key, build)) is not None
 
-    def _fresh(self, name: str, onnx: bytes, plan: RunPlan, build: int) -> dict[str, Any]:
+    def _fresh(self, made: _Made, onnx: bytes, plan: RunPlan) -> dict[str, Any]:
         session = self.session
         sha256 = self.store.put_blob(onnx)
         empty: dict[str, Any] = {
@@ -119,13 +143,22 @@ class BoardWork:
         for attempt in range(ATTEMPTS):
             # On an emulated board the figure must depend on the run's seed and the network
             # alone, so that a resumed run ends as an uninterrupted one would.
-            session.reset(derived_seed(self.seed, "board", name, str(attempt)))
+            seed = derived_seed(self.seed, "board", made.name, str(attempt))
+            # An engine run again is to be the one of its first run, built anew or not.
+            again = made.name != made.engine_of
+            first = derived_seed(self.seed, "board", made.engine_of, "0")
+            session.reset(first if again else seed)
             session.put_blob(onnx)
             try:
-                info = session.build(replace(self.spec, onnx_sha256=sha256, build_index=build))
+                info = session.build(replace(self.spec, onnx_sha256=sha256, build_index=made.index))
             except ExportError as error:
                 return {**empty, "refused": str(error)}
-            measurement, evidence = measure(session, info, plan, power=self.power, rail=self.rail)
+            if again:
+                session.reset(seed)
+            with self._in_mode(made.mode):
+                measurement, evidence = measure(
+                    session, info, plan, power=self.power, rail=self.rail
+                )
             marks = evidence.marks
             seconds = (marks[-1].stop_ns - marks[0].start_ns) / 1e9 if marks else 0.0
             self.on_measured(seconds + info.build_s)
@@ -139,6 +172,18 @@ class BoardWork:
             if measurement.validity != "invalid":
                 break
         return step
+
+    @contextmanager
+    def _in_mode(self, mode: int | None) -> Iterator[None]:
+        """Hold the board in a power mode; afterwards it is in the device file's again."""
+        if mode is None:
+            yield
+            return
+        try:
+            self.session.pin(nvpmodel=mode)
+            yield
+        finally:
+            self.session.pin()
 
     def engine(self, onnx: bytes) -> EngineInfo:
         """Return a network's first fresh build, made anew where the board has it no more."""
@@ -158,9 +203,9 @@ class BoardWork:
         return self.session.plausible([self.engine(onnx()) for onnx in networks])
 
 
-def step_name(stage: str, key: str, build: int) -> str:
-    """Name of a measurement in the journal."""
-    return f"{stage}:{key}:{build}"
+def step_name(stage: str, key: str, build: int, mode: int | None = None) -> str:
+    """Name of a measurement in the journal; `mode` is a power mode beside the device file's."""
+    return f"{stage}:{key}:{build}" + ("" if mode is None else f":nvpmodel{mode}")
 
 
 def engine_json(info: EngineInfo) -> dict[str, Any]:

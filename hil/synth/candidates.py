@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hil.core.evidence import RunPlan
@@ -11,7 +11,7 @@ from hil.core.stats import Estimate
 from hil.synth.boardwork import Figures
 from hil.synth.certificate import accuracy_finding
 from hil.synth.records import ACCURACY, Arch, Observation, Proposal, Verdict
-from hil.synth.requirements import Requirement, judge, together
+from hil.synth.requirements import EXACT, Requirement, excess, judge, together
 from hil.synth.work import Bench, Board, Trained
 
 COSTS = ("energy_mj", "latency_p50_ms", "latency_p99_ms", "power_w")
@@ -27,8 +27,8 @@ class Candidate:
         figures: one entry per engine measured, the first from build 0.
         costs: metric to figure with interval, over the engines measured.
         verdict: of the cost limits, then of all limits once trained.
-        glance: fraction right before any training of its own, None where nobody looked. It
-            decides who is trained, and is no accuracy that anything is learned from.
+        glance: its promise before any training (`Bench.glance`), None where nobody looked. It
+            decides who is trained, and nothing is learned from it.
         trained: None where the board refused it, others promised more, or the trainings ran out.
         loss_points: accuracy lost against the prototype on the search split.
     """
@@ -94,19 +94,21 @@ class Screening:
             return self.board.measure(key, onnx, self.plan, stage="search", build=build)
 
         figures = [look(0)]
-        costs, verdict = self._costs(figures)
+        costs, verdict = self._costs(figures, proposal.arch)
         if verdict == "undecided":
             figures.append(look(SECOND_LOOK))
-            costs, verdict = self._costs(figures)
+            costs, verdict = self._costs(figures, proposal.arch)
         return Candidate(proposal.arch, proposal.source, number, tuple(figures), costs, verdict)
 
-    def _costs(self, figures: Sequence[Figures]) -> tuple[dict[str, Estimate], Verdict]:
+    def _costs(self, figures: Sequence[Figures], arch: Arch) -> tuple[dict[str, Estimate], Verdict]:
         """Figures over the engines measured, and the verdict on the cost limits."""
         usable = [f for f in figures if f.usable]
         if not usable:
             return {}, "infeasible"
-        wanted = {*COSTS, *(r.metric for r in self.requirements)} - {ACCURACY}
+        wanted = {*COSTS, *(r.metric for r in self.requirements)} - {ACCURACY, *EXACT}
         costs = {m: e for m in sorted(wanted) if (e := _mean(usable, m)) is not None}
+        exact = {r.metric for r in self.requirements} & EXACT
+        costs |= exact_costs(self.bench.search_space.cost(arch), exact)
         limits = [r for r in self.requirements if r.metric != ACCURACY]
         return costs, together(
             tuple(judge(r, costs[r.metric], self.reference.get(r.metric)) for r in limits)
@@ -116,7 +118,7 @@ class Screening:
         """A network once it is trained, judged by point estimates: this certifies nothing."""
         verdict, loss = self.accuracy_verdict(trained)
         costs_kept = all(
-            candidate.costs[r.metric].value <= r.bound(self._reference(r.metric))
+            excess(r, candidate.costs[r.metric].value, self._reference(r.metric)) <= 0
             for r in self.requirements
             if r.metric != ACCURACY
         )
@@ -133,6 +135,12 @@ class Screening:
     def _reference(self, metric: str) -> float | None:
         known = self.reference.get(metric)
         return None if known is None else known.value
+
+
+def exact_costs(cost: tuple[float, float], wanted: Collection[str]) -> dict[str, Estimate]:
+    """MACs and parameters as figures without doubt, those that are wanted."""
+    known = dict(zip(("macs", "parameters"), cost, strict=True))
+    return {m: Estimate(v, v, v) for m, v in known.items() if m in wanted}
 
 
 def _mean(figures: Sequence[Figures], metric: str) -> Estimate | None:

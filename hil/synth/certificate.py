@@ -1,6 +1,8 @@
 """The certificate: finalists confirmed on fresh engine builds by a test that may look often.
 
-This file holds the plan and the judging of one look; `confirmation.py` keeps a run's figures.
+This file holds the plan and the judging of one look; `looks.py` has the arithmetic and
+`confirmation.py` keeps a run's figures. `docs/certificates.md` says it at length, and
+`hil bench certificate` shows it.
 
 What is claimed. With probability at least 1 - alpha no network among the finalists of a run is
 called feasible while its mean cost over builds (the mean of the logarithm) breaks a limit.
@@ -10,23 +12,25 @@ Why it holds:
 * A build is the unit of replication. TensorRT picks kernels by timing them, so two builds of one
   network differ; blocks inside a build are correlated and share its kernels. One build gives one
   figure per metric, however many blocks went into it, and nothing is assumed of the blocks.
-* A limit is judged by a one-sided t bound on logarithms. Relative to the prototype, the difference
-  of mean logarithms has Welch's standard error; the degrees of freedom are those of the smaller
-  group, which bounds the error for every ratio of the two variances (P. Hsu 1938; M. Mickey and
-  M. Brown, Ann. Math. Stat. 37, 1966). Satterthwaite's larger number is an approximation that
-  oversteps far out in the tail: twice the error asked for at three builds.
-* Looks are planned: after 3, 4, ... builds. Each spends its share of alpha, later looks more since
-  they decide the close cases, and the shares add up to alpha (union bound): valid under any
-  dependence between looks. Between looks nothing is judged.
-* Finalists share alpha equally (Bonferroni), so they may share the prototype's builds, and one
-  that is given up early leaves its share unused.
+* A relative limit is judged on pairs: a build of the finalist and one of the prototype, measured
+  one after the other. What the board does slowly (heat, a sensor's gain) is in both and cancels,
+  and Student's t of the pairs' differences is exact for any ratio of the two spreads.
+* A look is refused besides where builds that were not seen could break the limit (see `looks.py`).
+* Looks are planned by number of builds. Each spends its share of the error, and the shares add up
+  to 1 (union bound): valid under any dependence between looks. A look that is not made, since
+  builds went to another finalist or none was worth it, can only lower the error. So builds may be
+  given out by whatever the figures say, as long as a pair is chosen before it is measured.
+* Finalists share alpha by Holm's procedure: equal shares, and the share of one that is certified
+  passes to the others. It holds under any dependence, so they may share the prototype's builds.
 * Requirements do not share alpha. A certificate says "all limits are kept"; to give a false one,
   the limit that is really broken must itself be accepted, which happens with probability alpha
   at most, whatever the others do (intersection-union test: R. Berger, Technometrics 24, 1982).
-* Memory is what the engine asks for, without noise: every build must keep the limit.
+  So each may be accepted at a look of its own.
+* Memory, MACs and parameters have no noise: every build must keep the limit.
 
-Assumed: figures of fresh builds are independent and their logarithms near normal. Refusals (the
-whole bound beyond the limit) stop early to save builds; they cannot make a false certificate.
+Assumed: pairs of fresh builds are independent; their logarithms are near normal, or lie no further
+than `unseen` beyond those seen. Refusals stop early to save builds; they cannot make a false
+certificate.
 
 Accuracy is judged on the held-out pictures by `paired.Paired`. By default its point estimate
 binds: a statement about these pictures, outside alpha. With `confidence` its one-sided bound
@@ -36,22 +40,23 @@ binds, at error 1 - confidence shared over finalists.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
 
-from hil.core.stats import Spread, spread
+from hil.synth.looks import Design, FloatArray, margin, p_value
+from hil.synth.looks import spread as spread_of
 from hil.synth.paired import Paired
 from hil.synth.records import ACCURACY, Verdict
-from hil.synth.requirements import Requirement
+from hil.synth.requirements import NOISELESS, Requirement
 
-SCOPE = "build"
+Scope = Literal["engine", "build"]
 FEWEST_BUILDS = 3
-NOISELESS = frozenset({"memory_mib"})
-# Equal figures from a few builds show the instrument's resolution, not builds that are all alike.
-_LEAST_SPREAD = 0.001
+MOST_BUILDS = 16
+UNSEEN = 0.05
 
 
 @dataclass(frozen=True)
@@ -60,21 +65,26 @@ class Plan:
 
     Attributes:
         requirements: every demand on a network.
-        finalists: how many networks share `alpha`; no more can be confirmed.
+        finalists: the most networks that may share `alpha`.
         alpha: chance of any false certificate in a run.
         fewest_builds: builds at the first look.
         most_builds: builds at the last look.
         provenance: measured, emulated or replayed; anything but measured is said in the verdict.
         confidence: makes the bound of accuracy binding; None lets the point estimate bind.
+        unseen: by what fraction a build may lie beyond all that were seen.
+        scope: `build` speaks of the network's fresh builds, `engine` of the one engine that was
+            measured again and again.
     """
 
     requirements: tuple[Requirement, ...]
     finalists: int
     alpha: float = 0.05
     fewest_builds: int = FEWEST_BUILDS
-    most_builds: int = 8
+    most_builds: int = MOST_BUILDS
     provenance: str = "measured"
     confidence: float | None = None
+    unseen: float = UNSEEN
+    scope: Scope = "build"
 
     def __post_init__(self) -> None:
         """Refuse a plan that could not be argued for.
@@ -86,15 +96,33 @@ class Plan:
             raise ValueError(f"at least {FEWEST_BUILDS} builds are needed, and most >= fewest")
         if self.finalists < 1 or not 0 < self.alpha < 0.5:
             raise ValueError("at least one finalist and an alpha between 0 and 0.5 are needed")
+        if not 0 <= self.unseen < 1:
+            raise ValueError("a fraction below 1 is needed for what builds not seen may cost")
+
+    @cached_property
+    def design(self) -> Design:
+        """The looks and the shares they spend."""
+        return Design.between(self.fewest_builds, self.most_builds)
 
     @property
     def looks(self) -> tuple[int, ...]:
         """Numbers of builds after which a finalist is judged."""
-        return tuple(range(self.fewest_builds, self.most_builds + 1))
+        return self.design.looks
 
-    def spend(self, builds: int) -> float:
-        """Error that the look at so many builds may make, for one finalist."""
-        return self.alpha / self.finalists * builds / sum(self.looks)
+    def spend(self, builds: int, left: int | None = None) -> float:
+        """Error that the look at so many builds may make for one finalist.
+
+        Args:
+            builds: one of `looks`.
+            left: finalists that are not certified yet, itself among them; None for all.
+        """
+        share = self.design.shares[self.looks.index(builds)]
+        return self.alpha / (self.finalists if left is None else left) * share
+
+    def unseen_of(self, requirement: Requirement) -> float:
+        """What unseen builds may cost, as a logarithm; both networks of a pair may have some."""
+        own = math.log1p(self.unseen)
+        return own * math.sqrt(2) if requirement.limit.relative else own
 
     @property
     def accuracy_alpha(self) -> float | None:
@@ -107,18 +135,24 @@ class Plan:
         return tuple(r for r in self.requirements if r.metric != ACCURACY)
 
     @property
+    def noisy(self) -> tuple[Requirement, ...]:
+        """Of these, those that builds differ in."""
+        return tuple(r for r in self.costs if r.metric not in NOISELESS)
+
+    @property
     def accuracies(self) -> tuple[Requirement, ...]:
         """The demands judged on held-out pictures."""
         return tuple(r for r in self.requirements if r.metric == ACCURACY)
 
     @property
     def needs_prototype(self) -> bool:
-        """Whether the prototype has to be built and measured as often as the finalists."""
+        """Whether the prototype has to be built and measured beside the finalists."""
         return any(r.limit.relative for r in self.costs)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; `from_json` gives back an equal plan."""
-        return vars(self) | {"requirements": [r.to_json() for r in self.requirements]}
+        fields = {name: getattr(self, name) for name in type(self).__dataclass_fields__}
+        return fields | {"requirements": [r.to_json() for r in self.requirements]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -137,6 +171,8 @@ class Finding:
         bound: the one-sided bound on the side of the limit, same terms.
         limit: same terms.
         error: one-sided error of `bound`; None where the point estimate binds or there is no noise.
+        builds: how many the look saw; 0 for accuracy.
+        looks: how many looks were made up to this one; 0 for accuracy.
     """
 
     requirement: Requirement
@@ -145,6 +181,19 @@ class Finding:
     bound: float
     limit: float
     error: float | None
+    builds: int = 0
+    looks: int = 0
+
+    @property
+    def slack(self) -> float:
+        """By what share of the limit what binds keeps it; below 0 where it does not.
+
+        What binds is the bound, or the value where an accuracy's point estimate does.
+        """
+        binds = self.bound if self.error is not None else self.value
+        least = self.requirement.kind == "at_least"
+        apart = binds - self.limit if least else self.limit - binds
+        return apart / self.limit if self.limit else apart
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for reports."""
@@ -157,10 +206,13 @@ class Ruling:
 
     Attributes:
         verdict: of all demands together.
-        final: whether no further build will change it; undecided and final is a rejection.
+        final: whether no further build of its own is wanted; undecided and final is a rejection,
+            unless another's certificate leaves it a larger share of alpha.
         builds: number of builds the last look saw, 0 before the first.
-        findings: by demand, at the last look.
+        findings: by demand, each at the look that decided it, or at the last.
         provenance: of the figures.
+        scope: see `Plan`.
+        given_up: whether it was left because a certificate had become too unlikely.
     """
 
     verdict: Verdict
@@ -168,6 +220,8 @@ class Ruling:
     builds: int
     findings: tuple[Finding, ...]
     provenance: str
+    scope: Scope = "build"
+    given_up: bool = False
 
     @property
     def word(self) -> str:
@@ -180,58 +234,71 @@ class Ruling:
         return {
             "verdict": self.word,
             "final": self.final,
-            "scope": SCOPE,
+            "scope": self.scope,
             "builds": self.builds,
+            "given_up": self.given_up,
             "findings": [finding.to_json() for finding in self.findings],
             "provenance": self.provenance,
         }
 
 
+def excesses(
+    requirement: Requirement, own: Sequence[float], prototype: Sequence[float] | None
+) -> FloatArray:
+    """By how much each build breaks a limit, as `looks.py` takes it: above 0 it is broken.
+
+    Args:
+        requirement: a demand on a cost.
+        own: the finalist's figure of each build.
+        prototype: that of the prototype's build beside each, needed where the limit is relative.
+    """
+    logs = np.log(np.asarray(own, dtype=np.float64)) - math.log(requirement.limit.amount)
+    if requirement.limit.relative:
+        assert prototype is not None
+        logs = logs - np.log(np.asarray(prototype, dtype=np.float64))
+    return np.asarray(-logs if requirement.kind == "at_least" else logs, dtype=np.float64)
+
+
 def cost_finding(
     requirement: Requirement,
-    own: tuple[float, ...],
-    prototype: tuple[float, ...] | None,
+    own: Sequence[float],
+    prototype: Sequence[float] | None,
     error: float,
+    unseen: float = 0.0,
 ) -> Finding:
     """Judge a cost at one look.
 
     Args:
         requirement: a demand on a cost.
         own: the finalist's figure of each build.
-        prototype: the prototype's, needed where the limit is relative.
+        prototype: the prototype's, pair by pair, needed where the limit is relative.
         error: one-sided error this look may make, in either direction.
+        unseen: what builds not seen may cost, as a logarithm (`Plan.unseen_of`).
     """
-    other = prototype if requirement.limit.relative else None
-    limit = requirement.limit.amount
+    limit, count = requirement.limit.amount, len(own)
     if requirement.metric in NOISELESS:
-        worst = max(own) / (min(other) if other else 1.0)
-        kept: Verdict = "feasible" if worst <= limit else "infeasible"
-        return Finding(requirement, kept, worst, worst, limit, None)
-    logs = log_spread(own, other)
-    low, high = logs.lower(1 - error), logs.upper(1 - error)
+        return _noiseless(requirement, own, prototype)
+    beyond = excesses(requirement, own, prototype)
+    mean = float(beyond.mean())
+    half = float(margin(spread_of(beyond), count, error, unseen))
     verdict: Verdict = "undecided"
-    if high <= math.log(limit):
+    if float(p_value(beyond, unseen)) <= error:
         verdict = "feasible"
-    elif low > math.log(limit):
+    elif float(p_value(-beyond, unseen)) <= error:
         verdict = "infeasible"
-    bound = low if verdict == "infeasible" else high
-    return Finding(requirement, verdict, math.exp(logs.mean), math.exp(bound), limit, error)
+    sign = -1.0 if requirement.kind == "at_least" else 1.0
+    bound = mean - half if verdict == "infeasible" else mean + half
+    value, edge = (limit * math.exp(sign * log) for log in (mean, bound))
+    return Finding(requirement, verdict, value, edge, limit, error, count)
 
 
-def log_spread(own: tuple[float, ...], other: tuple[float, ...] | None = None) -> Spread:
-    """Mean logarithm over builds, or its difference to another network's, with standard error.
-
-    Degrees of freedom are those of the smaller group (see the module's docstring).
-    """
-    groups = [_floored(spread(np.log(group))) for group in (own, other) if group is not None]
-    error = math.hypot(*(group.standard_error for group in groups))
-    mean = groups[0].mean - (groups[1].mean if len(groups) == 2 else 0.0)
-    return Spread(mean, error, min(group.df for group in groups))
-
-
-def _floored(logs: Spread) -> Spread:
-    least = _LEAST_SPREAD / math.sqrt(logs.df + 1)
-    return Spread(logs.mean, max(logs.standard_error, least), logs.df)
+def _noiseless(
+    requirement: Requirement, own: Sequence[float], prototype: Sequence[float] | None
+) -> Finding:
+    other = min(prototype) if prototype and requirement.limit.relative else 1.0
+    worst, limit = max(own) / other, requirement.limit.amount
+    kept: Verdict = "feasible" if worst <= limit else "infeasible"
+    return Finding(requirement, kept, worst, worst, limit, None, len(own))
 
 
 def accuracy_finding(requirement: Requirement, paired: Paired, alpha: float | None) -> Finding:

@@ -6,20 +6,23 @@ the table compares like with like; it is no candidate and takes no share of alph
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from hil.core.errors import MeasurementError
 from hil.core.evidence import RunPlan
+from hil.core.stats import Estimate
 from hil.synth.boardwork import Figures
-from hil.synth.candidates import Candidate, Screening
-from hil.synth.confirmation import PROTOTYPE, Confirmation
+from hil.synth.candidates import Candidate, Screening, exact_costs
+from hil.synth.certificate import Plan
+from hil.synth.confirmation import PROTOTYPE, Confirmation, Need
 from hil.synth.paired import Paired, require_resolution
 from hil.synth.pools import Agenda, Task
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Arch
+from hil.synth.requirements import EXACT
 from hil.synth.searchspace import identity, network_name, uniform_level
 from hil.synth.work import Contender, Trained
 
@@ -44,17 +47,24 @@ _FINALIST, _UNIFORM = range(2)
 
 @dataclass
 class Finals:
-    """Runs the last stage of one synthesis: the board measures what is trained already."""
+    """Runs the last stage of one synthesis: the board measures what is trained already.
+
+    Attributes:
+        judge: makes the confirmation that decides what is certified.
+    """
 
     screening: Screening
     profile: Profile
     plan: RunPlan
     watch: Watcher
+    judge: Callable[[Plan, tuple[str, ...]], Confirmation] = Confirmation
     confirmation: Confirmation | None = None
     uniform: Contender | None = None
     _names: tuple[str, ...] = ()
     _ready: dict[str, Contender] = field(default_factory=dict)
-    _asked: set[tuple[str, int]] = field(default_factory=set)
+    _needs: list[Need] = field(default_factory=list)
+    _asked: set[Need] = field(default_factory=set)
+    _modes: dict[tuple[str, int], dict[int | str, Figures]] = field(default_factory=dict)
     _figures: dict[str, dict[int, Figures]] = field(default_factory=dict)
 
     def steps(self, chosen: Sequence[Candidate]) -> int:
@@ -80,9 +90,7 @@ class Finals:
     def begin(self, agenda: Agenda, chosen: Sequence[Candidate]) -> None:
         """Put the whole stage on the agenda."""
         space = self.screening.bench.search_space
-        self._names = tuple(network_name(space.key(c.arch)) for c in chosen)
-        plan = self.profile.confirmation_plan(self.screening.board.session.provenance)
-        self.confirmation = Confirmation(plan, self._names)
+        self._judge(tuple(network_name(space.key(c.arch)) for c in chosen))
 
         def add(order: tuple[int, int], name: str, work: Callable[[], Contender | None]) -> None:
             then = partial(self._arrived, agenda)
@@ -94,13 +102,31 @@ class Finals:
             add((_FINALIST, i), name, work)
         add((_UNIFORM, 0), UNIFORM, self.train_uniform)
 
+    def contest(self, agenda: Agenda, prototype: Contender, finalists: Sequence[Contender]) -> None:
+        """Put the confirmation of contenders that are trained already on the agenda.
+
+        Args:
+            agenda: of the pools that do the work.
+            prototype: measured beside the finalists where a limit is relative to it.
+            finalists: highest U first.
+        """
+        self._judge(tuple(f.name for f in finalists))
+        self._ready.update({c.name: c for c in (prototype, *finalists)})
+        self._confirm(agenda)
+
+    def _judge(self, names: tuple[str, ...]) -> None:
+        self._names = names
+        plan = self.profile.confirmation_plan(self.screening.board.session.provenance)
+        self.confirmation = self.judge(plan, names)
+
     def _arrived(self, agenda: Agenda, contender: Contender | None) -> None:
         if contender is None:
             return
         if contender.name == UNIFORM:
             self.uniform = contender
             for build in range(1, UNIFORM_BUILDS + 1):
-                self._measure(agenda, (_UNIFORM, build, 0), contender, build)
+                work = partial(self.build, contender, build)
+                self._board(agenda, (_UNIFORM, build, 0), UNIFORM, work, lambda _figures: None)
             return
         self._ready[contender.name] = contender
         self.watch.advance(f"{contender.name} trained to the end")
@@ -109,29 +135,35 @@ class Finals:
     def _confirm(self, agenda: Agenda) -> None:
         """Ask for the builds that are due of networks that are there, interleaved by build."""
         assert self.confirmation is not None
-        needs = self.confirmation.needs_more()
-        due = min((need.build for need in needs), default=0)
-        for order, need in enumerate(needs):
+        if not self._needs:
+            # Asked only between rounds of builds, so that it is not told half of one.
+            self._needs = list(self.confirmation.needs_more())
+        due = min((need.build for need in self._needs), default=0)
+        for order, need in enumerate(self._needs):
             contender = self._ready.get(need.network)
             # No build of a network is made before all others have theirs of the one before: what
             # a real board's temperature does in the meantime then meets all of them alike.
-            if contender is None or need.build != due or (need.network, due) in self._asked:
-                continue
-            self._asked.add((need.network, due))
-            self._measure(agenda, (_FINALIST, due, order), contender, due)
+            if contender is not None and need.build == due and need not in self._asked:
+                self._asked.add(need)
+                work = partial(self._values, contender, due, self.confirmation.plan)
+                then = partial(self._built, agenda, need)
+                self._board(agenda, (_FINALIST, due, order), contender.name, work, then)
 
-    def _measure(
-        self, agenda: Agenda, order: tuple[int, int, int], contender: Contender, build: int
+    def _built(self, agenda: Agenda, need: Need, values: dict[str, float]) -> None:
+        assert self.confirmation is not None
+        self._needs.remove(need)
+        self.confirmation.add(need.network, need.build, values)
+        self._confirm(agenda)
+
+    def _board(
+        self,
+        agenda: Agenda,
+        order: tuple[int, int, int],
+        name: str,
+        work: Callable[[], object],
+        then: Callable[..., None],
     ) -> None:
-        def then(figures: Figures) -> None:
-            assert self.confirmation is not None
-            if contender.name != UNIFORM:
-                values = _values(figures, self.confirmation.plan.costs)
-                self.confirmation.add(contender.name, build, values)
-                self._confirm(agenda)
-
-        work = partial(self.build, contender, build)
-        agenda.add(Task(order, "board", ("build", contender.name, str(build)), work, then))
+        agenda.add(Task(order, "board", ("build", name, str(order[1])), work, then))
 
     def contender(self, name: str, arch: Arch, best: Trained | None) -> Contender:
         """Train an architecture to the end and export it.
@@ -170,8 +202,40 @@ class Finals:
         Raises:
             MeasurementError: it could not be measured in several tries.
         """
+        figures = self._measured(contender, number, None)
+        self._figures.setdefault(contender.name, {})[number] = figures
+        self.watch.advance(f"{contender.name}, build {number}")
+        return figures
+
+    def _values(self, contender: Contender, number: int, plan: Plan) -> dict[str, float]:
+        """The figures of one build by `Requirement.key`, other power modes measured on its engine.
+
+        The board is in the device file's mode again afterwards.
+        """
+        there: dict[int | str | None, Figures] = {None: self.build(contender, number)}
+        for mode in self.profile.requirements.modes():
+            there[mode] = self._measured(contender, number, mode)
+            names = {f.engine["engine_sha256"] for f in (there[None], there[mode])}
+            if len(names) > 1:
+                raise MeasurementError(
+                    f"build {number} of {contender.name} is another engine in power mode {mode}",
+                    why="the board no longer has the engine that was measured before",
+                    fix="start a new run, and leave the board's engines alone until it is done",
+                )
+        self._modes[contender.name, number] = {m: f for m, f in there.items() if m is not None}
+        exact = exact_costs(self.screening.bench.search_space.cost(contender.arch), EXACT)
+        known = {r.key: exact.get(r.metric) or there[r.mode].estimate(r.metric) for r in plan.costs}
+        return _complete(known, there[None])
+
+    def _measured(self, contender: Contender, number: int, mode: int | None) -> Figures:
         figures = self.screening.board.measure(
-            contender.key, lambda: contender.onnx, self.plan, stage="confirm", build=number
+            contender.key,
+            lambda: contender.onnx,
+            self.plan,
+            stage="confirm",
+            build=number,
+            mode=mode,
+            same_engine=self.profile.scope == "engine",
         )
         if not figures.usable:
             reasons = figures.refused or "; ".join(figures.result["reasons"])
@@ -180,9 +244,16 @@ class Finals:
                 why=reasons,
                 fix="run `hil doctor` on the device, then continue the run with --resume",
             )
-        self._figures.setdefault(contender.name, {})[number] = figures
-        self.watch.advance(f"{contender.name}, build {number}")
         return figures
+
+    def in_modes(self, name: str) -> tuple[tuple[int | str, Figures], ...]:
+        """A contender's measurements in other power modes, by build."""
+        return tuple(
+            (mode, figures)
+            for (owner, _), there in sorted(self._modes.items())
+            for mode, figures in there.items()
+            if owner == name
+        )
 
     def builds(self, contender: Contender, least: int) -> tuple[Figures, ...]:
         """All fresh builds measured of a contender, at least so many."""
@@ -206,10 +277,8 @@ class Finals:
         return paired
 
 
-def _values(figures: Figures, costs: Sequence[object]) -> dict[str, float]:
-    metrics = [getattr(r, "metric") for r in costs]  # noqa: B009
-    known = {m: figures.estimate(m) for m in metrics}
-    missing = [m for m, e in known.items() if e is None]
+def _complete(known: Mapping[str, Estimate | None], figures: Figures) -> dict[str, float]:
+    missing = [key for key, estimate in known.items() if estimate is None]
     if missing:
         raise MeasurementError(
             f"a build gave no figure of {', '.join(missing)}",
@@ -224,7 +293,7 @@ def choose(
 ) -> list[Candidate]:
     """The feasible candidates that are worth fresh builds, best U first.
 
-    Where there is room for more than one, the second is the one that lost least accuracy on the
+    Where there is room for more than one, one of them is the one that lost least accuracy on the
     search split (of several, the least compressed). What U likes best lies at the edge of the
     accuracy limit, was chosen for looking good there, and is the first to fall on held-out
     pictures; a run should not rest on such networks alone.
@@ -236,7 +305,7 @@ def choose(
         safest = min(rest, key=lambda c: (c.loss_points or 0.0, utility(c)))
         rest.remove(safest)
         ranked = [ranked[0], safest, *rest]
-    return ranked[:most]
+    return sorted(ranked[:most], key=lambda c: -utility(c))
 
 
 def check_resolution(profile: Profile, heldout: int) -> None:

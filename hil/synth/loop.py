@@ -20,6 +20,7 @@ from hil.core.errors import MeasurementError
 from hil.core.stats import Estimate
 from hil.synth.boardwork import Figures
 from hil.synth.candidates import COSTS, Candidate, Screening
+from hil.synth.candidates import exact_costs as exact_figures
 from hil.synth.finalists import Final, Finals, check_resolution, choose
 from hil.synth.inquisitor import Inquisitor, Setup
 from hil.synth.objective import load_objective
@@ -29,7 +30,7 @@ from hil.synth.pools import PoolName, Threads
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Utility
-from hil.synth.requirements import search_limit
+from hil.synth.requirements import EXACT, Requirement, screens, search_limit
 from hil.synth.searching import Search
 from hil.synth.searchspace import identity
 from hil.synth.seeds import derived_seed
@@ -140,7 +141,9 @@ def prepare(job: Job) -> Start:
     )
     with job.pools.busy("board"):
         reference = _reference(job, screening)
-    return Start(replace(screening, reference=reference.costs), reference)
+    demands = screened(job.profile, reference)
+    known = replace(screening, reference=reference.costs, requirements=demands)
+    return Start(known, reference)
 
 
 def _reference(job: Job, screening: Screening) -> Candidate:
@@ -159,13 +162,45 @@ def _reference(job: Job, screening: Screening) -> Candidate:
         stage="search",
     )
     job.watch.advance()
-    costs = _costs_needed(job.profile, figures)
+    cost = bench.search_space.cost(arch)
+    costs = _costs_needed(job.profile, figures, cost)
+    for mode in job.profile.requirements.modes():
+        there = job.board.measure(
+            bench.search_space.key(arch),
+            lambda: bench.export(arch, bench.identity.weights_sha256),
+            screening.plan,
+            stage="search",
+            mode=mode,
+        )
+        costs |= _costs_in_mode(job.profile, there, mode)
     return Candidate(
         arch, "prototype", 0, (figures,), costs, "undecided", None, bench.identity, 0.0
     )
 
 
-def _costs_needed(profile: Profile, figures: Figures) -> dict[str, Estimate]:
+def _costs_in_mode(profile: Profile, figures: Figures, mode: int) -> dict[str, Estimate]:
+    """The prototype's figures in another power mode, by `Requirement.key`."""
+    wanted = {r.key: r.metric for r in profile.requirements.all() if r.mode == mode}
+    known = {k: figures.estimate(m) if figures.usable else None for k, m in wanted.items()}
+    missing = [k for k, e in known.items() if e is None]
+    if missing:
+        raise MeasurementError(
+            f"the prototype gives no figure of {', '.join(missing)}",
+            why=figures.refused or "; ".join(figures.result["reasons"]) or None,
+            fix="run `hil profile --sweep nvpmodel=...` to see what the board does in that mode",
+        )
+    return {k: e for k, e in known.items() if e is not None}
+
+
+def screened(profile: Profile, reference: Candidate) -> tuple[Requirement, ...]:
+    """What the search screens by (see `requirements.screens`)."""
+    own = {name: estimate.value for name, estimate in reference.costs.items()}
+    return screens(profile.requirements.all(), own, own)
+
+
+def _costs_needed(
+    profile: Profile, figures: Figures, cost: tuple[float, float]
+) -> dict[str, Estimate]:
     if not figures.usable:
         reasons = figures.refused or "; ".join(figures.result["reasons"])
         raise MeasurementError(
@@ -175,6 +210,7 @@ def _costs_needed(profile: Profile, figures: Figures) -> dict[str, Estimate]:
         )
     required = {r.metric for r in profile.requirements.all()} - {ACCURACY}
     costs = {m: e for m in sorted({*COSTS, *required}) if (e := figures.estimate(m)) is not None}
+    costs |= exact_figures(cost, required & EXACT)
     missing = sorted(required - costs.keys())
     if missing:
         raise MeasurementError(
@@ -190,8 +226,9 @@ def setup_of(job: Job, start: Start, seed: int) -> Setup:
     own = {metric: estimate.value for metric, estimate in start.reference.costs.items()}
     bench = start.screening.bench
     own[ACCURACY] = 100 * bench.identity.accuracy
+    demands = screened(job.profile, start.reference)
     return Setup(
-        limits=tuple(search_limit(r, own[r.metric]) for r in job.profile.requirements.all()),
+        limits=tuple(search_limit(r, own[r.metric]) for r in demands),
         utility=utility_of(job.profile),
         stimuli=bench.stimuli(),
         seed=derived_seed(seed, "inquisitor"),

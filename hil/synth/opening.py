@@ -40,6 +40,7 @@ def open_job(
     recorded = isinstance(config, ReplayDevice) and config.replay.table is not None
     if (profile.task == "table") != recorded:
         raise _mismatch(profile, config)
+    profile = profile.on_modes(config.state.modes)
     with Threads() as pools:
         if isinstance(config, ReplayDevice) and config.replay.table is not None:
             board, opener = open_table(profile, config, store, seed)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hil.device.session import PlausibleDraws
 from hil.synth.boardwork import Figures
 from hil.synth.candidates import Candidate
-from hil.synth.profile import Requirements
+from hil.synth.demands import Requirements
 from hil.synth.records import FloatArray
 from hil.synth.requirements import Requirement
 from hil.synth.work import Board
@@ -141,12 +141,12 @@ def share(
     """The share of plausible boards on which a network keeps its energy and latency limits.
 
     A limit relative to the prototype is one to the prototype's figure on the same plausible board.
-    Memory and accuracy are the same on all of them. None where no energy or latency is limited, or
-    a p99 latency is whose tail was not measured.
+    Memory and accuracy are the same on all of them; other power modes are not drawn. None where no
+    energy or latency is limited, or a p99 latency is whose tail was not measured.
     """
     kept: NDArray[np.bool_] | None = None
     for requirement in requirements:
-        if requirement.metric not in METRICS:
+        if requirement.metric not in METRICS or requirement.mode is not None:
             continue
         figure = plausible.figures(requirement.metric, network.key, network.tail)
         base: FloatArray | None = np.ones(1)

@@ -3,15 +3,16 @@
 Rule of this file: models and their reading only. It imports no task, network or board; functions a
 profile names are resolved by whoever calls them.
 
-Format history: hil/profile@1 (first).
+Format history: hil/profile@1 (first); since then with lists of limits, power modes, `scope`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,15 +20,14 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from hil.core.evidence import RunPlan
 from hil.core.names import resolve
 from hil.core.yamlfile import StrictModel, load_yaml_model
-from hil.synth.certificate import FEWEST_BUILDS, Plan
+from hil.synth.certificate import FEWEST_BUILDS, MOST_BUILDS, UNSEEN, Plan
+from hil.synth.demands import Requirements, parsed_share
 from hil.synth.objective import NETSCORE
-from hil.synth.requirements import Limit, Requirement
 from hil.tasks.recipe import Recipe
 
 SCHEMA = "hil/profile@1"
@@ -47,25 +47,18 @@ def _is_objective(written: str) -> str:
     return written
 
 
-def _parsed_limit(written: object) -> Limit:
-    if isinstance(written, bool) or not isinstance(written, int | float | str):
-        raise ValueError(f"expected a number or a percentage such as '40 %', got {written!r}")
-    return Limit.parse(written)
-
-
-def _parsed_share(written: object) -> object:
-    if not isinstance(written, str):
-        return written
-    limit = Limit.parse(written)
-    if not limit.relative:
-        raise ValueError(f"expected a number or a percentage such as '90 %', got {written!r}")
-    return limit.amount
+def _is_scope(written: object) -> object:
+    if written == "board":
+        raise ValueError(
+            "board needs the finalists measured on two boards or more, and a run holds the lease "
+            "of one; write build, run the profile on each board, and compare the certificates"
+        )
+    return written
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Reference = Annotated[str, AfterValidator(_is_reference)]
 Objective = Annotated[str, AfterValidator(_is_objective)]
-WrittenLimit = Annotated[Limit, BeforeValidator(_parsed_limit)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -155,73 +148,6 @@ class Table(StrictModel):
     same: str | None = None
 
 
-class AtMost(StrictModel):
-    """A limit of a cost: a number in the unit of its name, or "40 %" of the prototype's."""
-
-    at_most: WrittenLimit
-
-
-class Accuracy(StrictModel):
-    """A limit of accuracy: points below the prototype, or percent. Exactly one of the two."""
-
-    lose_at_most: Annotated[float, Field(ge=0, lt=100)] | None = None
-    at_least: Annotated[float, Field(gt=0, le=100)] | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.lose_at_most is None) == (self.at_least is None):
-            raise ValueError("give exactly one of lose_at_most (points) and at_least (percent)")
-        return self
-
-    def requirement(self) -> Requirement:
-        """Return the demand as it is judged."""
-        if self.at_least is not None:
-            return Requirement("accuracy", Limit(self.at_least), "at_least")
-        assert self.lose_at_most is not None
-        return Requirement("accuracy", Limit(self.lose_at_most), "lose_at_most")
-
-
-class PlausibleShare(StrictModel):
-    """On what share of the plausible boards a network must fit: 0.9, or "90 %"."""
-
-    at_least: Annotated[float, BeforeValidator(_parsed_share), Field(gt=0, le=1)]
-
-
-class Requirements(StrictModel):
-    """Every demand on a network; what is left out is not demanded.
-
-    Attributes:
-        plausible_share: for emulated boards; a measured board leaves nothing in doubt.
-    """
-
-    energy_mj: AtMost | None = None
-    latency_p50_ms: AtMost | None = None
-    latency_p99_ms: AtMost | None = None
-    memory_mib: AtMost | None = None
-    accuracy: Accuracy | None = None
-    plausible_share: PlausibleShare | None = None
-
-    @model_validator(mode="after")
-    def _costs_something(self) -> Self:
-        if not self._costs():
-            raise ValueError("at least one cost must be limited, for example energy_mj")
-        return self
-
-    def _costs(self) -> dict[str, AtMost]:
-        written = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: limit for name, limit in written.items() if isinstance(limit, AtMost)}
-
-    def all(self) -> tuple[Requirement, ...]:
-        """Return the demands in the order of the fields, accuracy last."""
-        costs = tuple(Requirement(name, limit.at_most) for name, limit in self._costs().items())
-        return (*costs, self.accuracy.requirement()) if self.accuracy else costs
-
-    @property
-    def least_share(self) -> float | None:
-        """The share of plausible boards demanded, None where none is."""
-        return None if self.plausible_share is None else self.plausible_share.at_least
-
-
 class Budget(StrictModel):
     """What a run may spend.
 
@@ -237,7 +163,7 @@ class Budget(StrictModel):
     measurements: Count = 24
     batch: Count = 4
     trainings: Count = 12
-    promote: Annotated[float, BeforeValidator(_parsed_share), Field(gt=0, le=1)] = 1.0
+    promote: Annotated[float, BeforeValidator(parsed_share), Field(gt=0, le=1)] = 1.0
     finalists: Count = 3
 
     @field_validator("batch", "trainings", "finalists")
@@ -267,10 +193,17 @@ class Windows(StrictModel):
 
 
 class Builds(StrictModel):
-    """Fresh engine builds a finalist is judged on: at the first look, and at the last."""
+    """Fresh engine builds a finalist is judged on.
+
+    Attributes:
+        at_least: at the first look.
+        at_most: at the last; builds stop as soon as a finalist is decided.
+        unseen: by how much the figure of a build may lie beyond all those that were seen.
+    """
 
     at_least: Annotated[int, Field(ge=FEWEST_BUILDS, le=100)] = FEWEST_BUILDS
-    at_most: Annotated[int, Field(ge=FEWEST_BUILDS, le=100)] = 8
+    at_most: Annotated[int, Field(ge=FEWEST_BUILDS, le=100)] = MOST_BUILDS
+    unseen: Annotated[float, BeforeValidator(parsed_share), Field(ge=0, le=0.5)] = UNSEEN
 
     @field_validator("at_most")
     @classmethod
@@ -307,6 +240,8 @@ class Profile(StrictModel):
     Attributes:
         alpha: chance of any false certificate in a run.
         confidence: makes the bound of accuracy binding instead of its point estimate.
+        scope: what a certificate speaks of: `build`, the network's fresh builds, or `engine`, the
+            one engine that was measured again and again.
         objective: `netscore`, or the user's `module:function` (see `load_objective`).
     """
 
@@ -321,6 +256,7 @@ class Profile(StrictModel):
     requirements: Requirements
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    scope: Annotated[Literal["engine", "build"], BeforeValidator(_is_scope)] = "build"
     objective: Objective = NETSCORE
     budget: Budget = Budget()
     measure: Measure = Measure()
@@ -341,7 +277,7 @@ class Profile(StrictModel):
     @classmethod
     def _confidence_of_something(cls, value: float | None, info: ValidationInfo) -> float | None:
         requirements = info.data.get("requirements")
-        if value is not None and requirements is not None and requirements.accuracy is None:
+        if value is not None and requirements is not None and not requirements.accuracy:
             raise ValueError("it makes the bound of accuracy binding, and no accuracy is required")
         return value
 
@@ -360,7 +296,20 @@ class Profile(StrictModel):
             most_builds=builds.at_most,
             provenance=provenance,
             confidence=self.confidence,
+            unseen=builds.unseen,
+            scope=self.scope,
         )
+
+    def on_modes(self, modes: Mapping[str, int]) -> Profile:
+        """Return the profile with power modes called by their ids.
+
+        Args:
+            modes: names to ids, from the device file.
+
+        Raises:
+            ConfigError: a name that the device file does not know.
+        """
+        return self.model_copy(update={"requirements": self.requirements.on_modes(modes)})
 
 
 def load_profile(path: Path) -> Profile:

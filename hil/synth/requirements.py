@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from hil.core.stats import Estimate
@@ -22,12 +22,27 @@ Kind = Literal["at_most", "at_least", "lose_at_most"]
 
 TITLES = {
     "energy_mj": ("energy", "mJ"),
+    "energy_net_mj": ("energy less idle", "mJ"),
+    "inferences_per_joule": ("inferences per joule", "1/J"),
     "latency_p50_ms": ("p50 latency", "ms"),
+    "latency_p90_ms": ("p90 latency", "ms"),
+    "latency_p95_ms": ("p95 latency", "ms"),
     "latency_p99_ms": ("p99 latency", "ms"),
+    "power_w": ("power", "W"),
     "memory_mib": ("memory", "MiB"),
+    "macs": ("MACs", ""),
+    "parameters": ("parameters", ""),
     ACCURACY: ("accuracy", "%"),
 }
 """Every metric that can be required: its name and unit for people."""
+GAINS = frozenset({"inferences_per_joule"})
+"""Costs turned round: more is better, so their limit is `at_least`."""
+EXACT = frozenset({"macs", "parameters"})
+"""What a network has whatever board it is on."""
+NOISELESS = EXACT | {"memory_mib"}
+"""What no build of a network is unsure of."""
+ON_RAIL = frozenset({"energy_mj", "energy_net_mj", "inferences_per_joule", "power_w"})
+_IN_SEARCH = {"parameters": "params"}
 
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
@@ -72,12 +87,16 @@ class Requirement:
     Attributes:
         metric: a key of `TITLES`.
         limit: for `lose_at_most`, points of accuracy below the prototype.
-        kind: `at_most` for costs; `at_least` or `lose_at_most` for accuracy.
+        kind: `at_most` for costs, `at_least` for those of `GAINS`; `at_least` or `lose_at_most` for
+            accuracy.
+        mode: the power mode (nvpmodel) it is to be kept in: its id, or a name that is still to be
+            looked up in the device file; None for the mode the device file pins.
     """
 
     metric: str
     limit: Limit
     kind: Kind = "at_most"
+    mode: int | str | None = None
 
     def __post_init__(self) -> None:
         """Refuse combinations that mean nothing.
@@ -87,8 +106,23 @@ class Requirement:
         """
         if self.metric not in TITLES:
             raise ValueError(f"unknown metric {self.metric!r}; known: {', '.join(TITLES)}")
-        if (self.metric == ACCURACY) == (self.kind == "at_most"):
-            raise ValueError(f"{self.metric} has no limit of kind {self.kind}")
+        kinds = kinds_of(self.metric)
+        if self.kind not in kinds:
+            raise ValueError(
+                f"{self.metric} has no limit of kind {self.kind}; it has {', '.join(kinds)}"
+            )
+        if self.mode is not None and self.metric in {ACCURACY, *NOISELESS}:
+            raise ValueError(f"{self.metric} is the same in every power mode: leave nvpmodel out")
+
+    @property
+    def key(self) -> str:
+        """The figure it is about: the metric, and the power mode where it names one."""
+        return self.metric if self.mode is None else f"{self.metric}@nvpmodel{self.mode}"
+
+    @property
+    def sense(self) -> records.Sense:
+        """Whether the figure may not exceed the limit ("max") or not fall below it ("min")."""
+        return "max" if self.kind == "at_most" else "min"
 
     @property
     def needs_prototype(self) -> bool:
@@ -116,12 +150,21 @@ class Requirement:
             "kind": self.kind,
             "amount": self.limit.amount,
             "relative": self.limit.relative,
+            "nvpmodel": self.mode,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote."""
-        return cls(data["metric"], Limit(float(data["amount"]), data["relative"]), data["kind"])
+        """Read what `to_json` wrote, now or before there were power modes."""
+        limit = Limit(float(data["amount"]), data["relative"])
+        return cls(data["metric"], limit, data["kind"], data.get("nvpmodel"))
+
+
+def kinds_of(metric: str) -> tuple[Kind, ...]:
+    """The kinds of limit a metric has."""
+    if metric == ACCURACY:
+        return ("at_least", "lose_at_most")
+    return ("at_least",) if metric in GAINS else ("at_most",)
 
 
 def judge(requirement: Requirement, figure: Estimate, prototype: Estimate | None = None) -> Verdict:
@@ -184,11 +227,38 @@ def excess(requirement: Requirement, value: float, prototype: float | None = Non
 def search_limit(requirement: Requirement, prototype: float | None = None) -> records.Limit:
     """The demand as the search takes it: absolute, accuracy as a fraction."""
     bound = requirement.bound(prototype)
+    metric = _IN_SEARCH.get(requirement.metric, requirement.metric)
     if requirement.metric == ACCURACY:
         # Refuses only what is 80 % sure to miss: accuracy after fine-tuning is the least certain
         # prediction, and a strict screen would refuse everything near the limit, where U is best.
         return records.Limit(ACCURACY, bound / 100, "min", alpha=0.8)
-    return records.Limit(requirement.metric, bound, "max")
+    return records.Limit(metric, bound, requirement.sense)
+
+
+def screens(
+    requirements: Sequence[Requirement], in_mode: Mapping[str, float], default: Mapping[str, float]
+) -> tuple[Requirement, ...]:
+    """What the search screens by: limits of other power modes carried over to the default one.
+
+    A network is measured in one mode during the search; measuring it in all would multiply the
+    board time. So a limit of another mode is taken as one of the default mode, moved by as much as
+    the prototype's own figure moves between the two. That predicts, and a prediction may rank and
+    reject: fresh builds, measured in that mode, accept.
+
+    Args:
+        requirements: every demand, of any mode.
+        in_mode: the prototype's figures in other modes, by `Requirement.key`.
+        default: its figures in the default mode, by metric.
+    """
+    moved = []
+    for requirement in requirements:
+        limit = requirement.limit
+        if requirement.mode is not None and not limit.relative:
+            factor = default[requirement.metric] / in_mode[requirement.key]
+            limit = replace(limit, amount=limit.amount * factor)
+        one = replace(requirement, limit=limit, mode=None)
+        moved += [] if one in moved else [one]
+    return tuple(moved)
 
 
 def describe(
@@ -202,17 +272,20 @@ def describe(
         rail: power rail that energy is read on.
     """
     title, unit = TITLES[requirement.metric]
-    read = f", as read on {rail}" if rail and requirement.metric == "energy_mj" else ""
+    read = f", as read on {rail}" if rail and requirement.metric in ON_RAIL else ""
+    if requirement.mode is not None:
+        read = f" in power mode {requirement.mode}{read}"
+    kind, unit = requirement.kind.replace("_", " "), f" {unit}" if unit else ""
     amount = f"{requirement.limit.amount:.4g}"
     if requirement.kind == "lose_at_most":
         words = f"{title} at most {amount} points below the prototype's"
     elif requirement.limit.relative:
-        words = f"{title} at most {100 * requirement.limit.amount:.4g} % of the prototype's"
+        words = f"{title} {kind} {100 * requirement.limit.amount:.4g} % of the prototype's"
     else:
-        return f"{title} {requirement.kind.replace('_', ' ')} {amount} {unit}{read}"
+        return f"{title} {kind} {amount}{unit}{read}"
     if prototype is None:
         return words + read
-    return f"{words} {prototype:.4g} {unit} = {requirement.bound(prototype):.4g} {unit}{read}"
+    return f"{words} {prototype:.4g}{unit} = {requirement.bound(prototype):.4g}{unit}{read}"
 
 
 def unreachable(

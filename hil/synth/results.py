@@ -4,7 +4,8 @@ Rule of this file: figures are combined over fresh builds (the unit of replicati
 nothing is measured or decided here.
 
 Format history: hil/synthesis@1 (first); since then with `plausible`, `predicted...` and
-`plausible_share` (see `plausible_fields.py`), and with receipts of refused finalists.
+`plausible_share` (see `plausible_fields.py`), with receipts of refused finalists, and with
+`binding`, `given_up`, `modes` and each proof's `nvpmodel`, `builds` and `looks`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from hil.core.errors import NothingFeasibleError
 from hil.core.stats import Estimate, log_ratio, mean_interval
 from hil.synth.boardwork import Figures
 from hil.synth.candidates import Candidate
-from hil.synth.certificate import SCOPE, Finding, Ruling
+from hil.synth.certificate import Finding, Ruling
 from hil.synth.comparing import Attempt, compare_json
+from hil.synth.cost_fields import cost_fields
 from hil.synth.finalists import UNIFORM_LEVELS, Final
 from hil.synth.loop import Outcome, exact_costs, utility_in
 from hil.synth.plausible_fields import (
@@ -32,7 +34,6 @@ from hil.synth.plausible_fields import (
 from hil.synth.records import ACCURACY
 from hil.synth.requirements import Requirement, describe
 from hil.synth.searchspace import identity, network_name, uniform_level
-from hil.synth.store import Step
 from hil.synth.work import Contender
 
 SCHEMA = "hil/synthesis@1"
@@ -85,7 +86,7 @@ def result_json(
         "least_violating": _least_entry(outcome),
         "generator": _generator(outcome),
         "compare": compare_json(job, outcome.inquisitor, outcome.reference, attempts),
-        "cost": _cost(outcome, wall_s),
+        "cost": cost_fields(outcome, wall_s),
         "notes": list(outcome.bench.notes),
     }
 
@@ -113,12 +114,15 @@ def _entry(outcome: Outcome, final: Final, ruling: Ruling | None) -> dict[str, A
         "engine_sha256": final.figures[0].engine["engine_sha256"],
         "engines_sha256": [f.engine["engine_sha256"] for f in final.figures],
         "builds": len(final.figures),
-        "scope": SCOPE,
+        "scope": outcome.job.profile.scope,
         "evidence": [f.evidence for f in final.figures],
         "provenance": outcome.job.session.provenance,
         **_validity(final.figures),
         "verdict": ruling.word if ruling else "",
         "proofs": [_proof(f, ruling.provenance) for f in ruling.findings] if ruling else [],
+        "binding": _binding(ruling),
+        "given_up": bool(ruling and ruling.given_up),
+        "modes": _in_modes(outcome, contender.name),
         "receipts": [],
     }
     entry["netscore"] = _score(outcome, contender.arch, entry["accuracy"])
@@ -196,10 +200,43 @@ def _validity(builds: Sequence[Figures]) -> dict[str, Any]:
     return {"validity": worst, "reasons": reasons}
 
 
+def _in_modes(outcome: Outcome, name: str) -> list[dict[str, Any]]:
+    """What fresh builds gave in other power modes, one entry a measurement."""
+    return [
+        {
+            "nvpmodel": mode,
+            "engine_sha256": figures.engine["engine_sha256"],
+            "evidence": figures.evidence,
+            **{m: figures.result.get(m) for m in FIGURES},
+            **{f"{m}_ci95": figures.result.get(f"{m}_ci95") for m in FIGURES},
+        }
+        for mode, figures in outcome.finals.in_modes(name)
+    ]
+
+
+def _binding(ruling: Ruling | None) -> dict[str, Any] | None:
+    """The limit that comes closest to being broken, or is broken most; None where none is judged.
+
+    `slack` is the distance from what binds to the limit, as a share of the limit.
+    """
+    if ruling is None or not ruling.findings:
+        return None
+    closest = min(ruling.findings, key=lambda f: f.slack)
+    return {
+        "metric": closest.requirement.metric,
+        "nvpmodel": closest.requirement.mode,
+        "text": describe(closest.requirement),
+        "slack": closest.slack,
+    }
+
+
 def _proof(finding: Finding, provenance: str) -> dict[str, Any]:
     emulated = finding.verdict == "feasible" and provenance != "measured"
     return {
         "metric": finding.requirement.metric,
+        "nvpmodel": finding.requirement.mode,
+        "builds": finding.builds,
+        "looks": finding.looks,
         "text": describe(finding.requirement),
         "estimate": finding.value,
         "bound": finding.bound,
@@ -222,8 +259,8 @@ def _requirement(outcome: Outcome, requirement: Requirement) -> dict[str, Any]:
     own = None
     if requirement.metric == ACCURACY:
         own = 100 * outcome.bench.identity.accuracy
-    elif requirement.metric in outcome.reference.costs:
-        own = outcome.reference.costs[requirement.metric].value
+    elif requirement.key in outcome.reference.costs:
+        own = outcome.reference.costs[requirement.key].value
     bound = requirement.bound(own)
     shown = None if requirement.metric == ACCURACY else own
     return {
@@ -282,38 +319,6 @@ def _generator(outcome: Outcome) -> dict[str, Any]:
         "distinct": len(set(keys)),
         "never_proposed": len(set(keys) - seen),
     }
-
-
-def _cost(outcome: Outcome, wall_s: float) -> dict[str, Any]:
-    """What the run took; seconds of pools and of the wall are of this sitting, if resumed."""
-    store, searched = outcome.job.store, outcome.candidates
-    untrained = [c for c in searched if c.trained is None]
-    refused = sum(c.verdict == "infeasible" for c in untrained)
-    keys = {outcome.bench.search_space.key(c.arch) for c in (outcome.reference, *searched)}
-    # Networks that only another method of a comparison asked for are none of synthesis's cost.
-    steps = [s for s in store.steps("measure") if not s.key.startswith("search:") or _of(s) in keys]
-    known_s = [step.value["device_s"] for step in steps if "device_s" in step.value]
-    finals = sum(step.key.startswith("final:") for step in store.steps("train"))
-    busy_s = outcome.job.pools.busy_s
-    return {
-        "measurements": len(searched),
-        "engines_measured": len(steps),
-        "trainings": len(searched) - len(untrained) + finals,
-        "glances": sum(c.glance is not None for c in searched),
-        "refused_before_training": refused,
-        "passed_over_after_glance": len(untrained) - refused,
-        "device_seconds": sum(known_s) if known_s else None,
-        "training_s": busy_s["trainer"],
-        "measuring_s": busy_s["board"],
-        "thinking_s": busy_s["thinker"],
-        "wall_seconds": wall_s,
-        "overlap": wall_s / max(busy_s["trainer"], busy_s["board"], 1e-9) if known_s else None,
-    }
-
-
-def _of(step: Step) -> str:
-    """The network that a measurement of the search was of."""
-    return step.key.removeprefix("search:").rpartition(":")[0]
 
 
 def _baselines_reason(outcome: Outcome) -> str | None:

@@ -61,9 +61,27 @@ class RecordedBoard:
     rail: str | None
 
     def measure(
-        self, key: str, onnx: Callable[[], bytes], plan: RunPlan, *, stage: str, build: int = 0
+        self,
+        key: str,
+        onnx: Callable[[], bytes],
+        plan: RunPlan,
+        *,
+        stage: str,
+        build: int = 0,
+        mode: int | None = None,
+        same_engine: bool = False,
     ) -> Figures:
-        """Measure a network's record again, with noise, once per stage and build."""
+        """Measure a network's record again, with noise, once per stage and build.
+
+        Raises:
+            MeasurementError: another power mode, or one engine again, which no table records.
+        """
+        if mode is not None or same_engine:
+            raise MeasurementError(
+                f"{self.session.name} has one power mode, and no engine to run again",
+                why="it replays a table",
+                fix="leave nvpmodel out of the profile's limits, and its scope at build",
+            )
         name = step_name(stage, key, build)
         return Figures.read(self.store.step("measure", name, lambda: self._fresh(onnx(), name)))
 
@@ -152,8 +170,8 @@ class RecordedBench:
         if column is None:
             return None
         key = self.search_space.key(arch)
-        step = self.store.step("glance", key, lambda: {"accuracy": self._percent(column, arch)})
-        return float(step["accuracy"]) / 100
+        step = self.store.step("glance", key, lambda: {"score": self._percent(column, arch)})
+        return float(step["score"])
 
     def train(self, arch: Arch, stage: Stage) -> Trained:
         """Look a training up; counted as one."""

@@ -102,7 +102,15 @@ class Board(Protocol):
         ...
 
     def measure(
-        self, key: str, onnx: Callable[[], bytes], plan: RunPlan, *, stage: str, build: int = 0
+        self,
+        key: str,
+        onnx: Callable[[], bytes],
+        plan: RunPlan,
+        *,
+        stage: str,
+        build: int = 0,
+        mode: int | None = None,
+        same_engine: bool = False,
     ) -> Figures:
         """Figures of one build of a network (see `BoardWork.measure`)."""
         ...
@@ -147,7 +155,10 @@ class Bench(Protocol):
         ...
 
     def glance(self, arch: Arch) -> float | None:
-        """Fraction right before any training of its own; None where that is not to be had."""
+        """Promise before any training of its own, more is better; None where it cannot be told.
+
+        Only compared among networks of one job; it is never told to a searcher.
+        """
         ...
 
     def train(self, arch: Arch, stage: Stage) -> Trained:

@@ -96,14 +96,22 @@ class Workbench:
         return network.eval()
 
     def glance(self, arch: Arch) -> float:
-        """Fraction right with inherited weights, batch-norm statistics renewed (EagleEye)."""
+        """Promise before any training: minus the cross-entropy on the search split.
+
+        Weights are inherited, batch-norm statistics renewed on the training pictures (EagleEye).
+        Of networks this far from trained most are wrong on most pictures, so that the loss tells
+        them apart better than the accuracy: rank correlation with the accuracy after training 0.50
+        against 0.33 over the 16 trained networks of one digits run.
+        """
 
         def compute() -> dict[str, Any]:
             student = task.recalibrate(self.network(arch), self.data.train.inputs)
-            return {"accuracy": float(self._right(student).mean())}
+            search = self.data.search
+            logits = torch.from_numpy(task.predict(student, search.inputs))
+            loss = nn.functional.cross_entropy(logits, torch.from_numpy(search.labels))
+            return {"score": -float(loss)}
 
-        step = self.store.step("glance", self.space.key(arch), compute)
-        return float(step["accuracy"])
+        return float(self.store.step("glance", self.space.key(arch), compute)["score"])
 
     def train(self, arch: Arch, stage: Stage) -> Trained:
         """Fine-tune inherited weights by distillation from the prototype, and score them.

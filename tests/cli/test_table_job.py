@@ -47,7 +47,7 @@ table:
 requirements:
   energy_mj: {at_most: 75 %}
   accuracy: {lose_at_most: 8.0}
-budget: {measurements: 8, batch: 2, trainings: 5, promote: 70 %, finalists: 1}
+budget: {measurements: 6, batch: 2, trainings: 4, promote: 50 %, finalists: 1}
 measure: {confirmation: {builds: {at_least: 3, at_most: 4}}}
 generator: {emit: 4, components: 2}
 """
@@ -129,8 +129,8 @@ def test_the_result_has_the_shape_of_any_synthesis_and_is_labelled_replayed(whol
         assert entry["energy_mj"] <= 0.75 * result["prototype"]["energy_mj"]
         assert entry["onnx_sha256"] is None
         assert entry["latency_p99_ms"] is None
-    assert result["cost"]["measurements"] == 8
-    assert result["cost"]["trainings"] <= 5 + 1
+    assert result["cost"]["measurements"] == 6
+    assert result["cost"]["trainings"] <= 4 + 1
     assert result["cost"]["device_seconds"] is None
 
 
@@ -207,7 +207,7 @@ def test_methods_are_compared_on_the_same_budget_and_the_journal_answers_twice(w
     compared = result["compare"]
 
     assert [row["method"] for row in compared["methods"]] == ["hil", "random"]
-    assert all(row["measurements"] == 8 for row in compared["methods"])
+    assert all(row["measurements"] == 6 for row in compared["methods"])
     assert not compared["certified"]
     assert "certified" in compared["statement"]
     measured = [key for kind, key in steps if kind == "measure" and key.startswith("search:")]

@@ -109,7 +109,7 @@ def test_a_training_is_a_lookup_that_is_counted_once(opened):
         "prototype",
         f"search:{bench.search_space.key(ALL_3X3)}",
     ]
-    assert bench.glance(ALL_3X3) == pytest.approx(0.26)
+    assert bench.glance(ALL_3X3) == pytest.approx(26.0)
 
 
 def test_held_out_is_another_training_of_the_network_or_else_the_same_figure(opened):
