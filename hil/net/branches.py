@@ -11,7 +11,7 @@ from torch import fx
 from hil.net.graph import Branch, Frozen, Topology
 from hil.net.wiring import Walk
 
-WEIGHTED = frozenset({"conv", "depthwise", "deconv", "linear", "other"})
+WEIGHTED = frozenset({"conv", "grouped", "depthwise", "deconv", "linear", "other"})
 _ADDITIONS = frozenset({"add", "iadd", "add_"})
 
 

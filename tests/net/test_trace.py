@@ -129,9 +129,9 @@ class Wrapped(nn.Module):
     [
         (lambda x: x.flip(1), "flip"),
         (lambda x: torch.softmax(x, 1), "softmax"),
-        (lambda x: x.view(-1, 16, 16, 16), "constants"),
+        (lambda x: x.view(-1, 4, 4, 16, 16).flatten(1, 2), "moves the channel axis"),
         (lambda x: x[:, :8], "picks channels"),
-        (lambda x: torch.cat(torch.chunk(x, 2, 1)[::-1], 1), "chunk"),
+        (lambda x: torch.cat(torch.chunk(x, 2, 1)[::-1], 1), "several parts"),
         (lambda x: nn.functional.pad(x, (0, 0, 0, 0, 1, 1)), "pads the channel axis"),
         (lambda x: x * torch.arange(16.0).view(1, 16, 1, 1), "not sliced"),
         (lambda x: nn.functional.pixel_shuffle(x, 2), "pixel_shuffle"),
@@ -163,7 +163,7 @@ class Modules(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "module", [nn.Conv2d(16, 16, 3, padding=1, groups=4), nn.GroupNorm(4, 16), nn.Softmax2d()]
+    "module", [nn.GroupNorm(4, 16), nn.LayerNorm((16, 8, 8)), nn.Softmax2d(), nn.PixelShuffle(1)]
 )
 def test_modules_that_mix_channels_freeze_their_neighbours(module):
     traced = trace(Modules(module), (torch.rand(1, 3, 8, 8),))
