@@ -10,6 +10,7 @@ from hil.net.branches import WEIGHTED
 from hil.net.graph import Frozen, Kernel
 from hil.net.wiring import Walk
 
+TASK_OUTPUT = "the task's output"
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -27,7 +28,7 @@ def find_kernels(
     for node in names:
         if node.op == "call_module" and type(walk.called(node)) in (*_CONVOLUTIONS, *_TRANSPOSED):
             calls.setdefault(str(node.target), []).append(node)
-    heads = _heads(walk)
+    heads = heads_of(walk)
     found: list[Kernel] = []
     refused: list[Frozen] = []
     for path, nodes in calls.items():
@@ -39,7 +40,7 @@ def find_kernels(
         choices = _choices(module)
         reason = _reason(walk, module, path, choices)
         if heads.intersection(nodes):
-            reason = "the task's output"
+            reason = TASK_OUTPUT
         if reason:
             refused.append(Frozen(f"kernel:{name}", reason))
             continue
@@ -98,7 +99,7 @@ def crop(module: nn.Module, sizes: tuple[int, ...]) -> None:
     module.kernel_size = sizes
 
 
-def _heads(walk: Walk) -> set[fx.Node]:
+def heads_of(walk: Walk) -> set[fx.Node]:
     """The last operations with weights before each result."""
     heads: set[fx.Node] = set()
     seen: set[fx.Node] = set()

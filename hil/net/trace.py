@@ -21,9 +21,9 @@ from torch import Tensor, fx, nn
 from hil.core.errors import ExportError
 from hil.net.branches import find_branches
 from hil.net.exported import first_line, graph_of
-from hil.net.graph import Channels, Flow, Rewrite, Topology, Trace, Vertex
+from hil.net.graph import Channels, Flow, Frozen, Rewrite, Topology, Trace, Vertex
 from hil.net.grouping import Classes, find_groups, occurrences, producers
-from hil.net.kernels import find_kernels
+from hil.net.kernels import TASK_OUTPUT, find_kernels, heads_of
 from hil.net.operations import apply_rule
 from hil.net.wiring import Parts, Walk
 
@@ -73,7 +73,7 @@ def _visit(walk: Walk, node: fx.Node) -> None:
         walk.freeze_value(labels, "coupled with the network's input")
     elif node.op == "output":
         for source in node.all_input_nodes:
-            walk.freeze_value(walk.values.get(source), "the task's output")
+            walk.freeze_value(walk.values.get(source), TASK_OUTPUT)
     else:
         walk.values[node] = apply_rule(walk, node)
 
@@ -100,6 +100,8 @@ def _assemble(walk: Walk, example: tuple[Tensor, ...]) -> Trace:
     count = classes.count
     signatures = occurrences(flows.values(), channels.values(), rewrites.values(), count)
     groups, frozen = find_groups(made, reasons, signatures)
+    heads = {names[node] for node in heads_of(walk)}
+    frozen = tuple(Frozen(f.name, TASK_OUTPUT) if f.name in heads else f for f in frozen)
     return Trace(
         prototype=walk.module,
         example=example,

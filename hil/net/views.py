@@ -70,12 +70,19 @@ def _sizes(node: fx.Node) -> tuple[Any, ...]:
 
 
 def _require_count(walk: Walk, node: fx.Node, size: Any, labels: IntArray) -> None:
-    """The size of axis 1 is inferred, the count itself, or a number that can be written anew."""
+    """The size of axis 1 is inferred, a channel count, or a number that can be written anew.
+
+    A count of other channels is right as long as those stay together with these.
+    """
     if isinstance(size, int):
         if size != -1:
             walk.counts[node] = (1, (labels,))
-    elif not _is_channel_count(walk, size, labels):
+        return
+    value = walk.values.get(size) if isinstance(size, fx.Node) else None
+    counted = walk.labels(value.node) if isinstance(value, DimOf) and value.axis == 1 else None
+    if counted is None or len(counted) != len(labels):
         raise UnprovenError("it depends on a channel count")
+    walk.book.join(counted, labels)
 
 
 def expand(walk: Walk, node: fx.Node) -> Value:
@@ -118,13 +125,6 @@ def split(walk: Walk, node: fx.Node) -> Value:
 
 def _plain_size(walk: Walk, size: Any) -> bool:
     return isinstance(size, int) or (isinstance(size, fx.Node) and harmless(walk, size))
-
-
-def _is_channel_count(walk: Walk, size: Any, labels: IntArray) -> bool:
-    value = walk.values.get(size) if isinstance(size, fx.Node) else None
-    if not isinstance(value, DimOf) or value.axis != 1:
-        return False
-    return walk.book.same(walk.labels(value.node), labels)
 
 
 def take_size(walk: Walk, node: fx.Node) -> Value:
