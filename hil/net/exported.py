@@ -262,7 +262,7 @@ def _sliced(x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int 
 
 _NAMES = """
     relu sigmoid tanh exp sqrt rsqrt square abs neg log clamp clamp_min clamp_max add sub mul div
-    pow maximum minimum cat mean flatten unsqueeze squeeze chunk split max_pool1d max_pool2d
+    pow maximum minimum cat mean sum amax amin flatten unsqueeze squeeze chunk split max_pool1d max_pool2d
     max_pool3d
 """
 _FUNCTIONAL_NAMES = """

@@ -75,12 +75,13 @@ def find_groups(
             together.setdefault((tuple(owners), signatures[number]), []).append(number)
     groups: list[Group] = []
     for (owners_key, _), numbers in together.items():
-        if len(numbers) < _LEAST_CHANNELS:
-            frozen.update((o, f"only {len(numbers)} channels") for o in owners_key)
+        each = owners_key.count(owners_key[0])
+        if len(numbers) * each < _LEAST_CHANNELS or len(numbers) == 1:
+            channels = "channels" if each == 1 else f"times {each} channels"
+            frozen.update((o, f"only {len(numbers)} {channels}") for o in owners_key)
             continue
         name = _unused(owners_key[0], (g.name for g in groups))
         producing = tuple(dict.fromkeys(owners_key))
-        each = owners_key.count(owners_key[0])
         groups.append(Group(name, np.array(numbers, dtype=np.int64), producing, each))
     return tuple(groups), tuple(Frozen(*item) for item in frozen.items())
 

@@ -67,6 +67,7 @@ _ACTIVATIONS = """
 """
 _BINARY = "add sub mul div multiply subtract add_ sub_ mul_ div_ maximum minimum pow"
 _BINARY_OPERATORS = "add sub mul truediv pow iadd isub imul itruediv"
+_REDUCTIONS = "mean sum amax amin"
 _NOTHING_MODULES = "Identity Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout"
 _NOTHING = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout"
 _UPSAMPLES = "Upsample UpsamplingNearest2d UpsamplingBilinear2d"
@@ -93,7 +94,7 @@ _FUNCTIONS: dict[Any, tuple[str, Rule]] = {
     **_table("pointwise", rules.combine, _functions(_BINARY.split())),
     **_table("pointwise", rules.combine, [getattr(operator, n) for n in _BINARY_OPERATORS.split()]),
     **_table("pool", rules.over_space, _functions(_POOLS)),
-    **_table("pool", rules.reduce_space, (torch.mean,)),
+    **_table("pool", rules.reduce_space, _functions(_REDUCTIONS.split())),
     **_table("resize", rules.over_space, _functions(("interpolate", "upsample"))),
     **_table("resize", rules.pad_space, (functional.pad,)),
     **_table("concat", rules.concatenate, _functions(("cat", "concat", "concatenate"))),
@@ -108,7 +109,7 @@ _FUNCTIONS: dict[Any, tuple[str, Rule]] = {
 _METHODS: dict[str, tuple[str, Rule]] = {
     **_table("pointwise", rules.keep_channels, _ACTIVATIONS.split()),
     **_table("pointwise", rules.combine, _BINARY.split()),
-    **_table("pool", rules.reduce_space, ("mean",)),
+    **_table("pool", rules.reduce_space, _REDUCTIONS.split()),
     **_table("view", rules.keep_channels, ("contiguous", "clone", "detach")),
     **_table("view", views.flatten, ("flatten",)),
     **_table("view", views.reshape, ("view", "reshape")),

@@ -80,14 +80,21 @@ def at_height(trace: Trace, height: int) -> Trace:
     base = next(x.shape[2] for x in trace.example if x.dim() == 4)
     if height == base:
         return trace
-    return retrace(trace.prototype, tuple(_resized(x, height / base) for x in trace.example))
+    scale = height / base
+    inputs = (fit(x, [max(1, round(side * scale)) for side in x.shape[2:]]) for x in trace.example)
+    return retrace(trace.prototype, tuple(inputs))
 
 
-def _resized(x: Tensor, scale: float) -> Tensor:
-    if x.dim() != 4:
+def fit(x: Tensor, sides: Sequence[int]) -> Tensor:
+    """Pictures (N, C, H, W) resized bilinearly, averaging where they shrink; others as they are.
+
+    Args:
+        x: inputs of the prototype's size.
+        sides: height and width, as in the last two of `Resolution.shapes`.
+    """
+    if x.dim() != 4 or tuple(x.shape[2:]) == tuple(sides):
         return x
-    sides = [max(1, round(side * scale)) for side in x.shape[2:]]
-    return interpolate(x, size=sides, mode="bilinear", align_corners=False)
+    return interpolate(x, size=list(sides), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _automatic(trace: Trace, base: int) -> list[int]:

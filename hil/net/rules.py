@@ -181,7 +181,7 @@ def concatenate(walk: Walk, node: fx.Node) -> Value:
 
 
 def reduce_space(walk: Walk, node: fx.Node) -> Value:
-    """A mean over axes after the channels."""
+    """A mean, sum or extreme over axes after the channels."""
     source, labels = single(walk, node)
     rank = len(walk.shapes[source])
     dims = argument(node, 1, "dim", None)

@@ -85,7 +85,7 @@ class Walk:
         self.counts: dict[fx.Node, tuple[int | None, tuple[IntArray, ...]]] = {}
         self._locked = _shared_parameters(module)
         recorder = _Recorder(module)
-        recorder.run(*example)
+        recorder.run(*(x.clone() for x in example))  # the network may write into its input
         self.shapes, self.parts = recorder.shapes, recorder.parts
         self.outputs = recorder.outputs
         self.arithmetic = recorder.macs
