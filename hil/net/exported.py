@@ -51,7 +51,7 @@ def graph_of(model: nn.Module, example: tuple[Tensor, ...]) -> fx.GraphModule:
     """
     wanted = _results(model, example)
     refusals = []
-    for name, make in (("torch.fx", _by_fx), ("torch.export", _by_export)):
+    for name, make in (("torch.fx", _by_fx), ("torch.export", by_export)):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -108,7 +108,16 @@ def _by_fx(model: nn.Module, _example: tuple[Tensor, ...]) -> fx.GraphModule:
     return fx.symbolic_trace(model)
 
 
-def _by_export(model: nn.Module, example: tuple[Tensor, ...]) -> fx.GraphModule:
+def by_export(model: nn.Module, example: tuple[Tensor, ...]) -> fx.GraphModule:
+    """The network as `torch.export` records it, in terms of its own modules.
+
+    Args:
+        model: in evaluation mode.
+        example: its inputs; the batch stays open, all other sizes are the example's.
+
+    Raises:
+        RuntimeError: torch.export cannot follow it; ValueError: it fixes its batch.
+    """
     # Two inputs: torch.export takes a size of one for a constant.
     inputs = tuple(torch.cat([x[:1], x[:1]]) for x in example)
     batch = tuple({0: Dim.AUTO} for _ in inputs)
@@ -262,8 +271,8 @@ def _sliced(x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int 
 
 _NAMES = """
     relu sigmoid tanh exp sqrt rsqrt square abs neg log clamp clamp_min clamp_max add sub mul div
-    pow maximum minimum cat mean sum amax amin flatten unsqueeze squeeze chunk split max_pool1d max_pool2d
-    max_pool3d
+    pow maximum minimum cat mean sum amax amin flatten unsqueeze squeeze chunk split max_pool1d
+    max_pool2d max_pool3d
 """
 _FUNCTIONAL_NAMES = """
     relu6 hardtanh hardswish hardsigmoid silu gelu leaky_relu softplus mish avg_pool2d avg_pool3d

@@ -14,11 +14,12 @@ import torch_pruning
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves, tree_structure
 
+from hil.net import exported
 from hil.net.features import cost, feature_names, hardware_features, hardware_matrix
 from hil.net.materialise import materialise
 from hil.net.space import build_space
 from hil.net.stimuli import branch_response, harm_curve, taylor_importance
-from hil.net.trace import trace
+from hil.net.trace import retrace, trace
 
 pytestmark = pytest.mark.torch
 
@@ -54,6 +55,30 @@ def test_the_identity_is_the_prototype_bit_for_bit(name):
     got, want = module(zoo.pictures()), net(zoo.pictures())
     assert tree_structure(got) == tree_structure(want)
     assert all(map(torch.equal, tree_leaves(got), tree_leaves(want)))
+
+
+@pytest.mark.parametrize("name", ["detector", "foreign", "refinenet"])
+def test_both_ways_of_tracing_find_the_same(name):
+    net, traced, _ = case(name)
+
+    graph = exported.by_export(copy.deepcopy(net), zoo.pictures())
+    other = retrace(graph, zoo.pictures(1))
+
+    assert other.prototype.state_dict().keys() == net.state_dict().keys()
+    for one, two in (
+        (producers_of(traced), producers_of(other)),
+        ([k.name for k in traced.kernels], [k.name for k in other.kernels]),
+        (len(traced.branches), len(other.branches)),
+    ):
+        assert one == two
+
+
+def producers_of(traced):
+    """Widths, by the modules that they belong to (functions are named differently)."""
+    return {
+        frozenset(p.partition("#")[0] for p in g.producers): (len(g.classes), g.each)
+        for g in traced.groups
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
