@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import signal
 import sys
 import time
 from pathlib import Path
@@ -89,6 +90,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     zoo = load_zoo()
     failures = 0
     print(f"{'prototype':14} {'variables':>9} {'architectures':>13} {'failures':>8} {'CPU s':>7}")
@@ -97,16 +99,19 @@ def main() -> int:
         traced = trace(zoo.make(name), (zoo.pictures(),))
         space = build_space(traced, choices=EVERYTHING)
         archs = draw(space, given.archs, given.seed)
-        failed = 0
+        failed = done = 0
         for arch in archs:
             try:
                 check(traced, space, arch)
+            except KeyboardInterrupt:
+                break  # what was done is told all the same
             except (AssertionError, RuntimeError, ValueError, HilError) as error:
                 failed += 1
                 print(f"  {name} {arch}: {type(error).__name__}: {error}", file=sys.stderr)
+            done += 1
         failures += failed
         spent = time.process_time() - start
-        print(f"{name:14} {len(space.variables):9} {len(archs):13} {failed:8} {spent:7.1f}")
+        print(f"{name:14} {len(space.variables):9} {done:13} {failed:8} {spent:7.1f}")
     return 1 if failures else 0
 
 

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from hil.core.errors import ConfigError, ExportError
 from hil.net.graph import Frozen, Trace
+from hil.net.labels import IntArray
 from hil.net.trace import retrace
 from hil.net.variables import Resolution, Space
 
@@ -120,15 +121,32 @@ def _difference(trace: Trace, there: Trace) -> str | None:
 
 
 def _groups(trace: Trace) -> list[object]:
-    return [(g.name, g.producers, g.each, g.classes.tolist()) for g in trace.groups]
+    return [(g.name, g.producers, g.each, len(g.classes)) for g in trace.groups]
 
 
 def _channels(trace: Trace) -> dict[str, object]:
-    return {p: (c.way, c.reads.tolist(), c.writes.tolist()) for p, c in trace.channels.items()}
+    units = _units(trace)
+    return {
+        path: (used.way, units[used.reads].tolist(), units[used.writes].tolist())
+        for path, used in trace.channels.items()
+    }
 
 
 def _rewrites(trace: Trace) -> dict[str, object]:
-    return {n: [c.tolist() for c in r.counted] for n, r in trace.rewrites.items()}
+    units = _units(trace)
+    return {n: [units[c].tolist() for c in r.counted] for n, r in trace.rewrites.items()}
+
+
+def _units(trace: Trace) -> IntArray:
+    """By class: its place among all units that may be removed, -1 where it stays.
+
+    Numbers of classes that stay can depend on the size (an axis of space in the channels' place).
+    """
+    units = np.full(trace.class_count, -1, dtype=np.int64)
+    free = [group.classes for group in trace.groups]
+    if free:
+        units[np.concatenate(free)] = np.arange(sum(map(len, free)))
+    return units
 
 
 def _changed(
