@@ -53,9 +53,7 @@ def graph_of(model: nn.Module, example: tuple[Tensor, ...]) -> fx.GraphModule:
     refusals = []
     for name, make in (("torch.fx", _by_fx), ("torch.export", by_export)):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                graph = make(model, example)
+            graph = make(model, example)
             if _agree(_leaves(graph, example), wanted):
                 graph.meta[OWN] = sorted(set(graph.state_dict()) - set(model.state_dict()))
                 return graph
@@ -121,7 +119,9 @@ def by_export(model: nn.Module, example: tuple[Tensor, ...]) -> fx.GraphModule:
     # Two inputs: torch.export takes a size of one for a constant.
     inputs = tuple(torch.cat([x[:1], x[:1]]) for x in example)
     batch = tuple({0: Dim.AUTO} for _ in inputs)
-    program = torch.export.export(model, inputs, dynamic_shapes=batch, strict=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own internals, nothing that a user can change
+        program = torch.export.export(model, inputs, dynamic_shapes=batch, strict=False)
     return _Raiser(model, program).graph()
 
 

@@ -160,7 +160,7 @@ def test_what_is_not_proven_is_left_alone(function, reason):
         (lambda x: x * x.mean((2, 3), keepdim=True).expand(-1, 16, -1, -1), {16: 1}),
         (lambda x: x * x.amax((2, 3), keepdim=True).expand_as(x), {16: 1}),
         (lambda x: torch.cat([x, nn.functional.silu(x), x.abs()], 1), {16: 1}),
-        (lambda x: nn.functional.upsample(x, scale_factor=2), {16: 1}),
+        (lambda x: nn.functional.interpolate(x, scale_factor=2.0), {16: 1}),
     ],
 )
 def test_what_is_proven_is_chosen(function, sizes):

@@ -42,7 +42,7 @@ def test_changes_are_said_in_words(space):
     assert changes(space.space, space.space.identity) == ()
     assert changes(space.space, arch) == (
         "first 8 to 2 channels",
-        "grouped dropped",
+        "add dropped",
         "first 3 to 1 taps a side",
         "input 16 to 8 rows",
         "engine in fp32",
