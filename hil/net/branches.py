@@ -11,7 +11,7 @@ from torch import fx
 from hil.net.graph import Branch, Frozen, Topology
 from hil.net.wiring import Walk
 
-WEIGHTED = frozenset({"conv", "depthwise", "deconv", "linear", "other"})
+WEIGHTED = frozenset({"conv", "grouped", "depthwise", "deconv", "linear", "other"})
 _ADDITIONS = frozenset({"add", "iadd", "add_"})
 
 
@@ -81,7 +81,7 @@ def _judge(
 
 
 def _split(walk: Walk, operands: tuple[fx.Node, fx.Node]) -> _Sides | str:
-    above = [_ancestors(n) for n in operands]
+    above = [_ancestors(walk, n) for n in operands]
     only = [above[0] - above[1], above[1] - above[0]]
     if not above[0] & above[1]:
         return "its operands share no origin"
@@ -103,15 +103,16 @@ def _is_projection(walk: Walk, weighted: Sequence[fx.Node]) -> bool:
     return set(getattr(walk.called(weighted[0]), "kernel_size", (0,))) == {1}
 
 
-def _ancestors(node: fx.Node) -> set[fx.Node]:
-    """The node and everything that it is computed from."""
+def _ancestors(walk: Walk, node: fx.Node) -> set[fx.Node]:
+    """The node and all tensors that it is computed from; reading a size computes nothing."""
     seen: set[fx.Node] = set()
     stack = [node]
     while stack:
         current = stack.pop()
         if current not in seen:
             seen.add(current)
-            stack.extend(current.all_input_nodes)
+            inputs = current.all_input_nodes
+            stack.extend(n for n in inputs if walk.is_tensor(n) or n in walk.parts)
     return seen
 
 

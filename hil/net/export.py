@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import onnxslim
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from hil.core.errors import ExportError, ParityError
 from hil.net.simplify import drop_repeated_relus, merge_pooled_linear
@@ -35,8 +35,9 @@ def export_onnx(
 ) -> bytes:
     """Export to one self-contained ONNX file.
 
-    Inputs are named `input`, `input_1`, ..., outputs `output`, `output_1`, ...; the same module
-    gives the same bytes. The module's mode is restored afterwards.
+    Inputs are named `input`, `input_1`, ..., outputs `output`, `output_1`, ... (nested results in
+    the order of `tensors_of`); the same module gives the same bytes. The module's mode is
+    restored afterwards.
 
     Args:
         module: the network; exported in evaluation mode.
@@ -54,8 +55,10 @@ def export_onnx(
     try:
         with torch.no_grad():
             results = module(*inputs)
-        count = len(results) if isinstance(results, tuple | list) else 1
-        data = _export(module, inputs, _names("output", count), opset, batch is None)
+        flat = isinstance(results, Tensor) or _is_flat(results)
+        source = module if flat else _Flat(module).eval()
+        names = _names("output", len(tensors_of(results)))
+        data = _export(source, inputs, names, opset, batch is None)
     finally:
         module.train(training)
     return finish(data, opset)
@@ -103,6 +106,26 @@ def check_parity(
             )
         worst = max(worst, difference)
     return worst
+
+
+def tensors_of(results: Any) -> list[Tensor]:
+    """The tensors of a result, however nested: tuples and lists in order, dicts in theirs."""
+    return [leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor)]
+
+
+def _is_flat(results: Any) -> bool:
+    return isinstance(results, tuple | list) and all(isinstance(r, Tensor) for r in results)
+
+
+class _Flat(nn.Module):
+    """A network whose results are one tuple, as ONNX has them."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensors_of(self.inner(*inputs)))
 
 
 def _with_batch(x: Tensor, batch: int) -> Tensor:
@@ -195,8 +218,7 @@ def _run_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[NDArray[n
             results = module(*inputs)
     finally:
         module.train(training)
-    several: Sequence[Tensor] = results if isinstance(results, tuple | list) else (results,)
-    return [result.cpu().numpy() for result in several]
+    return [result.cpu().numpy() for result in tensors_of(results)]
 
 
 def _run_onnx(onnx_bytes: bytes, inputs: tuple[Tensor, ...]) -> list[NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""What a trace says about a prototype: vertices, groups of channels, branches, what is frozen."""
+"""What a trace says about a prototype: vertices, channel groups, kernels, branches, what stays."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, fx
 
@@ -19,8 +20,8 @@ class Vertex:
     Attributes:
         name: the module's path (`stage1.0.conv1`), or the traced name of a function; unique.
         op: class or function name as written in the network.
-        kind: conv, depthwise, deconv, linear, norm, pointwise, pool, concat, resize, view,
-            constant or other.
+        kind: conv, grouped, depthwise, deconv, linear, norm, pointwise, pool, concat, slice,
+            resize, view, constant or other.
         module: path of the called module, or None for functions.
         c_in: channels (features) read from the first operand; 0 where there are none.
         c_out: channels (features) written.
@@ -68,12 +69,22 @@ class Flow:
     fixed: int
 
 
+Way = Literal["dense", "tied", "blocks", "each"]
+"""How a module's channels hang together.
+
+dense: every output channel reads every input channel. tied: so within each group of a grouped
+convolution, and all groups keep the same positions. blocks: a grouped convolution whose groups
+stay or go as a whole (depthwise: groups of one channel). each: one weight a channel.
+"""
+
+
 @dataclass(frozen=True)
 class Channels:
-    """Classes of the channels that a sliceable module reads and writes."""
+    """Classes of the channels that a sliceable module reads and writes, and how they hang."""
 
     reads: IntArray
     writes: IntArray
+    way: Way
 
 
 @dataclass(frozen=True)
@@ -82,13 +93,53 @@ class Group:
 
     Attributes:
         name: the first producer.
-        classes: one entry a channel, in the first producer's order.
+        classes: one entry a unit of choice, in the first producer's order.
         producers: vertices whose output channels these are.
+        each: channels of the first producer that one unit holds; more than 1 where channels are
+            tied (groups of a convolution, parts of a chunk that are added).
     """
 
     name: str
     classes: IntArray
     producers: tuple[str, ...]
+    each: int = 1
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A convolution whose window may shrink about its centre without changing any shape.
+
+    Attributes:
+        name: its first vertex.
+        module: path of the convolution.
+        sizes: the prototype's window.
+        choices: longest sides it may have, ascending, the prototype's last; a side that is
+            shorter than the choice stays.
+        vertices: all calls of the module.
+    """
+
+    name: str
+    module: str
+    sizes: tuple[int, ...]
+    choices: tuple[int, ...]
+    vertices: tuple[str, ...]
+
+    def sides(self, choice: int) -> tuple[int, ...]:
+        """The window under a choice."""
+        return tuple(min(size, choice) for size in self.sizes)
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A channel count written into the graph as a number, to be written anew.
+
+    Attributes:
+        position: which size of a view or expand it is; None for the parts of a split or chunk.
+        counted: classes of the channels that are counted: one entry, or one for each part.
+    """
+
+    position: int | None
+    counted: tuple[IntArray, ...]
 
 
 @dataclass(frozen=True)
@@ -159,6 +210,9 @@ class Trace:
         channels: channels of each sliceable module, by path.
         class_count: classes are numbered 0 .. class_count - 1.
         topology: all nodes and what they read.
+        kernels: convolutions whose window may shrink.
+        rewrites: channel counts that the graph holds as numbers, by traced name.
+        outputs: shapes of all results at batch 1, nested ones flattened.
     """
 
     prototype: fx.GraphModule
@@ -173,6 +227,9 @@ class Trace:
     channels: Mapping[str, Channels]
     class_count: int
     topology: Topology
+    kernels: tuple[Kernel, ...]
+    rewrites: Mapping[str, Rewrite]
+    outputs: tuple[tuple[int, ...], ...]
 
     def with_weights(self, state: Mapping[str, Tensor]) -> Trace:
         """The same trace of the same network with other weights.
@@ -182,5 +239,7 @@ class Trace:
         """
         prototype = copy.deepcopy(self.prototype)
         wanted = prototype.state_dict()
-        prototype.load_state_dict({k: v for k, v in state.items() if k in wanted})
+        own = {k: wanted[k] for k in prototype.meta.get("own", ())}
+        given = {k: v for k, v in state.items() if k in wanted}
+        prototype.load_state_dict({**own, **given})
         return dataclasses.replace(self, prototype=prototype)

@@ -35,10 +35,6 @@ class LabelBook:
             # The smaller number wins, so that classes do not depend on the order of joins.
             self._parent[max(root_a, root_b)] = min(root_a, root_b)
 
-    def same(self, left: IntArray, right: IntArray) -> bool:
-        """Whether both are channel by channel the same classes already."""
-        return len(left) == len(right) and bool((self.resolve(left) == self.resolve(right)).all())
-
     def freeze(self, labels: IntArray, reason: str) -> None:
         """Record that these channels must stay; the first reason given is the one reported."""
         for label in labels.tolist():

@@ -8,17 +8,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from hil.core.errors import ConfigError
-from hil.net.graph import Channels, Group, Trace
-from hil.net.labels import IntArray
-from hil.net.space import Space, Variable
+from hil.net.graph import Group, Kernel, Trace
+from hil.net.kernels import crop
+from hil.net.slicing import BoolArray, slice_module, sliced_axes
+from hil.net.variables import Space, Variable
 
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 Importance = Mapping[str, FloatArray]
-"""Scores by width variable, one per channel of its group; the higher, the later removed."""
+"""Scores by width variable, one per channel of its group; the higher, the later removed.
+
+Kernel variables may have scores too (`stimuli.py`), one for each step of the window from its
+centre; they rank choices, and never move the crop off the centre.
+"""
 
 
 def materialise(
@@ -26,9 +30,10 @@ def materialise(
 ) -> nn.Module:
     """Build the network of an architecture, with weights sliced from the prototype's.
 
-    Channels that stay keep their order, so the identity architecture is the prototype bit for
-    bit. The result shares no memory with the prototype, is in evaluation mode and trainable.
-    Its structure depends on the architecture alone, its weights on `importance` as well.
+    Channels that stay keep their order and windows shrink about their centre, so the identity
+    architecture is the prototype bit for bit. The result shares no memory with the prototype, is
+    in evaluation mode and trainable. Its structure depends on the architecture alone, its weights
+    on `importance` as well. Resolution and precision leave the module as it is.
 
     Args:
         trace: the traced prototype.
@@ -46,15 +51,19 @@ def materialise(
     arch = space.validate(arch)
     kept = _kept_classes(trace, space, arch, importance)
     graph, called = _edited_graph(trace, dropped_branches(trace, space, arch))
+    _rewrite_counts(trace, graph, kept)
     root: dict[str, object] = {
         str(node.target): copy.deepcopy(_attribute(trace.prototype, str(node.target)))
         for node in graph.nodes
         if node.op == "get_attr"
     }
+    windows = _windows(trace, space, arch)
     for path in called:
         module = copy.deepcopy(trace.prototype.get_submodule(path))
         if path in trace.channels:
-            _slice_module(module, trace.channels[path], kept)
+            slice_module(module, trace.channels[path], kept)
+        if path in windows:
+            crop(module, windows[path])
         root[path] = module
     result = fx.GraphModule(root, graph)
     return result.eval()
@@ -94,7 +103,7 @@ def magnitude_importance(trace: Trace, space: Space) -> dict[str, FloatArray]:
     total = np.zeros(trace.class_count)
     for path, channels in trace.channels.items():
         module = trace.prototype.get_submodule(path)
-        for axis, classes in _sliced_axes(module, channels):
+        for axis, classes in sliced_axes(module, channels):
             weight = getattr(module, "weight", None)
             if weight is None:
                 continue
@@ -131,6 +140,37 @@ def _kept_classes(
         # Stable: among equal scores the earlier channel stays.
         kept[classes[np.argsort(-scores, kind="stable")[width:]]] = False
     return kept
+
+
+def kernel_of(trace: Trace, variable: Variable) -> Kernel:
+    """The convolution that a kernel variable chooses for."""
+    return next(k for k in trace.kernels if f"kernel:{k.name}" == variable.name)
+
+
+def _windows(trace: Trace, space: Space, arch: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Chosen windows by module path."""
+    found = {}
+    for variable, choice in zip(space.variables, arch, strict=True):
+        if variable.kind == "kernel":
+            kernel = kernel_of(trace, variable)
+            found[kernel.module] = kernel.sides(variable.choices[choice])
+    return found
+
+
+def _rewrite_counts(trace: Trace, graph: fx.Graph, kept: BoolArray) -> None:
+    """Write the numbers of channels that are left where the graph holds them as constants."""
+    for node in graph.nodes:
+        rewrite = trace.rewrites.get(node.name)
+        if rewrite is None or all(kept[classes].all() for classes in rewrite.counted):
+            continue
+        counts = [int(kept[classes].sum()) for classes in rewrite.counted]
+        if rewrite.position is None:
+            node.op, node.target = "call_function", torch.split
+            node.args, node.kwargs = (node.args[0], counts, 1), {}
+            continue
+        sizes = list(node.args[1]) if isinstance(node.args[1], list | tuple) else [*node.args[1:]]
+        sizes[rewrite.position] = counts[0]
+        node.args = (node.args[0], tuple(sizes))
 
 
 def _edited_graph(trace: Trace, dropped: Mapping[str, str]) -> tuple[fx.Graph, list[str]]:
@@ -174,57 +214,3 @@ def _writes_in_place(prototype: nn.Module, node: fx.Node) -> bool:
 def _attribute(module: nn.Module, path: str) -> object:
     owner, _, name = path.rpartition(".")
     return getattr(module.get_submodule(owner), name)
-
-
-def _sliced_axes(module: nn.Module, channels: Channels) -> list[tuple[int, IntArray]]:
-    """Axes of the module's weight that follow channels, with the classes along each."""
-    if isinstance(module, nn.modules.conv._ConvNd):
-        if module.groups > 1:
-            return [(0, channels.writes)]
-        if module.transposed:
-            return [(0, channels.reads), (1, channels.writes)]
-    if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-        return [(0, channels.writes), (1, channels.reads)]
-    return [(0, channels.writes)]
-
-
-def _slice_module(module: nn.Module, channels: Channels, kept: BoolArray) -> None:
-    """Keep the module's rows, columns and statistics of the kept channels, in place."""
-    if kept[channels.reads].all() and kept[channels.writes].all():
-        return
-    weight = getattr(module, "weight", None)
-    if weight is not None:
-        sliced = weight.detach()
-        for axis, classes in _sliced_axes(module, channels):
-            sliced = _select(sliced, axis, kept[classes])
-        module.weight = nn.Parameter(sliced, requires_grad=weight.requires_grad)
-    _slice_vectors(module, kept[channels.writes])
-    _update_counts(module, int(kept[channels.reads].sum()), int(kept[channels.writes].sum()))
-
-
-def _slice_vectors(module: nn.Module, kept: BoolArray) -> None:
-    bias = getattr(module, "bias", None)
-    if bias is not None:
-        sliced = _select(bias.detach(), 0, kept)
-        module.bias = nn.Parameter(sliced, requires_grad=bias.requires_grad)
-    for name in ("running_mean", "running_var"):
-        statistic = getattr(module, name, None)
-        if statistic is not None:
-            module.register_buffer(name, _select(statistic, 0, kept))
-
-
-def _update_counts(module: nn.Module, c_in: int, c_out: int) -> None:
-    if isinstance(module, nn.modules.conv._ConvNd):
-        if module.groups > 1:
-            module.groups = c_out
-        module.in_channels, module.out_channels = c_in, c_out
-    elif isinstance(module, nn.Linear):
-        module.in_features, module.out_features = c_in, c_out
-    else:
-        count = "num_parameters" if isinstance(module, nn.PReLU) else "num_features"
-        setattr(module, count, c_out)
-
-
-def _select(tensor: Tensor, axis: int, kept: BoolArray) -> Tensor:
-    index = torch.from_numpy(np.flatnonzero(kept)).to(tensor.device)
-    return tensor.index_select(axis, index)

@@ -1,176 +1,145 @@
-"""The space of networks around a prototype: finite choices, read off its trace, never by hand."""
+"""Every choice that a trace allows, never written by hand."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
 
 from hil.core.errors import ConfigError
-from hil.net.graph import Trace
+from hil.net.graph import Group, Trace
+from hil.net.resolution import prove_resolutions
+from hil.net.variables import DROP, KEEP, PRECISIONS, Architecture, Space, Variable
 
-Architecture = tuple[int, ...]
-"""One choice index per variable of a space."""
+__all__ = [
+    "DROP",
+    "KEEP",
+    "Architecture",
+    "Choices",
+    "Space",
+    "Variable",
+    "build_space",
+    "width_choices",
+]
 
-DROP, KEEP = 0, 1
 _GRANULE = 8
 _LEAST_SHARE = 0.25
 _MOST_LEVELS = 10
 
 
 @dataclass(frozen=True)
-class Variable:
-    """One choice. Choices ascend: a higher index is never a smaller network.
+class Choices:
+    """What may be chosen beyond width and depth, and how finely.
 
     Attributes:
-        name: `width:<first vertex>` or `depth:<block>`.
-        kind: "width" (channels of a dependency group) or "depth" (a residual branch).
-        choices: widths in channels, or (0, 1) for dropped and kept.
-        identity: index of the prototype's choice, always the last.
-        vertices: the vertices whose width it is, or that go with the branch.
+        kernels: whether windows of convolutions may shrink.
+        resolutions: heights of the input in pixels below the prototype's, or "auto" for up to
+            five from half of it; none leaves the input as it is.
+        precisions: what engines may be built with; the first is the prototype's. None leaves it
+            to the job.
+        granule: channels by which widths of 32 and more step.
+        levels: widths of single variables in channels, instead of the granule's: the edges of a
+            measured staircase. The prototype's width is always among them.
     """
 
-    name: str
-    kind: Literal["width", "depth"]
-    choices: tuple[int, ...]
-    identity: int
-    vertices: tuple[str, ...]
-
-    @property
-    def size(self) -> int:
-        """Number of choices."""
-        return len(self.choices)
+    kernels: bool = False
+    resolutions: Sequence[int] | str = ()
+    precisions: Sequence[str] = ()
+    granule: int = _GRANULE
+    levels: Mapping[str, Sequence[int]] | None = None
 
 
-@dataclass(frozen=True)
-class Space:
-    """All choices around one prototype.
-
-    Attributes:
-        prototype_id: the trace's identifier (structure and shapes).
-        variables: the choices, in the order of an architecture's entries.
-    """
-
-    prototype_id: str
-    variables: tuple[Variable, ...]
-
-    @property
-    def identity(self) -> Architecture:
-        """The architecture that is the prototype."""
-        return tuple(v.identity for v in self.variables)
-
-    @property
-    def size(self) -> int:
-        """Number of architectures; several can be one network (see `canonical`)."""
-        return math.prod(v.size for v in self.variables)
-
-    def validate(self, arch: Sequence[int]) -> Architecture:
-        """The architecture as a tuple of ints.
-
-        Raises:
-            ConfigError: wrong length, or an index that is no choice.
-        """
-        if len(arch) != len(self.variables):
-            raise ConfigError(
-                f"the architecture has {len(arch)} choices", why=f"{len(self.variables)} are needed"
-            )
-        for index, variable in zip(arch, self.variables, strict=True):
-            if not 0 <= index < variable.size:
-                raise ConfigError(
-                    f"{index} is no choice of {variable.name}", why=f"it has {variable.size}"
-                )
-        return tuple(int(index) for index in arch)
-
-    def canonical(self, arch: Sequence[int]) -> Architecture:
-        """The architecture with every choice that no longer matters set to the prototype's.
-
-        A dropped branch takes the widths and inner branches that lie within it out of play.
-        """
-        valid = self.validate(arch)
-        dropped = [i for i in self._depths if self._is_dropped(valid, i)]
-        if not dropped:
-            return valid
-        inert = self._inert(tuple(dropped))
-        return tuple(
-            v.identity if i in inert else c
-            for i, (v, c) in enumerate(zip(self.variables, valid, strict=True))
-        )
-
-    def key(self, arch: Sequence[int]) -> str:
-        """Hash of the canonical architecture: equal keys are the same network."""
-        text = json.dumps([self.prototype_id, self.canonical(arch)])
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def neighbours(self, arch: Sequence[int]) -> tuple[Architecture, ...]:
-        """Canonical architectures one level away in one choice that matters."""
-        base = self.canonical(arch)
-        found: dict[Architecture, None] = {}
-        for i, variable in enumerate(self.variables):
-            for index in (base[i] - 1, base[i] + 1):
-                if 0 <= index < variable.size:
-                    found[self.canonical((*base[:i], index, *base[i + 1 :]))] = None
-        found.pop(base, None)
-        return tuple(found)
-
-    def dropped(self, arch: Sequence[int]) -> tuple[int, ...]:
-        """Positions of the depth variables that are dropped."""
-        return tuple(i for i in self._depths if self._is_dropped(arch, i))
-
-    def _is_dropped(self, arch: Sequence[int], i: int) -> bool:
-        return self.variables[i].choices[arch[i]] == DROP
-
-    @cached_property
-    def _depths(self) -> tuple[int, ...]:
-        return tuple(i for i, v in enumerate(self.variables) if v.kind == "depth")
-
-    def _inert(self, dropped: tuple[int, ...]) -> frozenset[int]:
-        gone = {i: frozenset(self.variables[i].vertices) for i in dropped}
-        result = set()
-        for i, variable in enumerate(self.variables):
-            dead: set[str] = set().union(*(g for j, g in gone.items() if j != i))
-            if dead.issuperset(variable.vertices):
-                result.add(i)
-        return frozenset(result)
-
-
-def build_space(trace: Trace, frozen: Collection[str] = ()) -> Space:
-    """Every choice that the trace allows.
+def build_space(
+    trace: Trace, frozen: Collection[str] = (), choices: Choices | None = None
+) -> Space:
+    """Every choice that the trace allows, of the kinds that are asked for.
 
     Args:
         trace: the traced prototype.
         frozen: variables to leave out, by name (`width:conv1`, `depth:stage1.0`).
+        choices: what may be chosen; by default width and depth.
 
     Raises:
-        ConfigError: `frozen` names no variable.
+        ConfigError: a name is no variable, or a choice is impossible.
     """
-    widths = [
-        Variable(f"width:{g.name}", "width", c, len(c) - 1, g.producers)
-        for g in trace.groups
-        if len(c := width_choices(len(g.classes))) > 1
-    ]
+    choices = choices or Choices()
+    levels = dict(choices.levels or {})
+    widths = [_width(group, choices.granule, levels) for group in trace.groups]
     depths = [
         Variable(f"depth:{b.name}", "depth", (DROP, KEEP), KEEP, b.vertices) for b in trace.branches
     ]
-    variables = (*widths, *depths)
-    unknown = sorted(set(frozen) - {v.name for v in variables})
+    kernels = [
+        Variable(f"kernel:{k.name}", "kernel", k.choices, len(k.choices) - 1, k.vertices)
+        for k in trace.kernels
+        if choices.kernels
+    ]
+    resolutions, remarks = prove_resolutions(trace, choices.resolutions)
+    variables = [v for v in (*widths, *depths, *kernels) if v.size > 1]
+    if len(resolutions) > 1:
+        heights = tuple(r.height for r in resolutions)
+        variables.append(Variable("resolution", "resolution", heights, len(heights) - 1, ()))
+    variables += _precision(choices.precisions)
+    _require_names(variables, {**dict.fromkeys(frozen, "freeze"), **dict.fromkeys(levels, "set")})
+    left = tuple(v for v in variables if v.name not in frozen)
+    if "resolution" in frozen or len(resolutions) == 1:
+        resolutions = ()
+    only = choices.precisions[0] if choices.precisions else None
+    return Space(trace.identifier, left, resolutions, remarks, only)
+
+
+def _width(group: Group, granule: int, levels: Mapping[str, Sequence[int]]) -> Variable:
+    name, units = f"width:{group.name}", len(group.classes)
+    allowed = width_choices(units, granule, group.each)
+    if name in levels:
+        allowed = _given_levels(name, levels[name], units, group.each)
+    return Variable(name, "width", allowed, len(allowed) - 1, group.producers, group.each)
+
+
+def _given_levels(name: str, widths: Sequence[int], units: int, each: int) -> tuple[int, ...]:
+    wrong = [w for w in widths if w % each or not 0 < w <= units * each]
+    if wrong:
+        raise ConfigError(
+            f"{name} cannot have {wrong[0]} channels",
+            why=f"they come in steps of {each}, from {each} to {units * each}",
+        )
+    return tuple(sorted({*(w // each for w in widths), units}))
+
+
+def _precision(names: Sequence[str]) -> list[Variable]:
+    unknown = sorted(set(names) - set(PRECISIONS))
     if unknown:
         raise ConfigError(
-            f"there is no variable {unknown[0]} to freeze",
+            f"there is no precision {unknown[0]}", fix=f"choose among {', '.join(PRECISIONS)}"
+        )
+    bits = tuple(sorted({PRECISIONS[name] for name in names}))
+    if len(bits) < 2:
+        return []
+    return [Variable("precision", "precision", bits, bits.index(PRECISIONS[names[0]]), ())]
+
+
+def _require_names(variables: Sequence[Variable], wanted: Mapping[str, str]) -> None:
+    known = {v.name for v in variables}
+    for name in sorted(set(wanted) - known):
+        raise ConfigError(
+            f"there is no variable {name} to {wanted[name]}",
             fix=f"choose among {', '.join(v.name for v in variables)}",
         )
-    return Space(trace.identifier, tuple(v for v in variables if v.name not in frozen))
 
 
-def width_choices(base: int) -> tuple[int, ...]:
+def width_choices(base: int, granule: int = _GRANULE, each: int = 1) -> tuple[int, ...]:
     """Widths from a quarter of `base` to `base`, ascending, at most ten.
 
-    Steps of 8 channels (of base/8 below 32 channels), doubled until no more than ten are left.
+    Steps of `granule` channels (of an eighth of all below 32 channels), doubled until no more
+    than ten are left.
+
+    Args:
+        base: units that the prototype has.
+        granule: channels of a step.
+        each: channels that one unit holds.
     """
-    step = _GRANULE if base >= 32 else max(1, base // 8)
+    channels = base * each
+    step = granule if channels >= 32 else max(1, channels // 8)
+    step = max(1, step // each)
     while True:
         least = math.ceil(base * _LEAST_SHARE / step) * step
         choices = sorted({*range(least, base + 1, step), base})

@@ -5,27 +5,28 @@ All of it runs on the host, needs no training, and leaves the model as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hil.net.graph import Trace
-from hil.net.materialise import group_of, materialise
-from hil.net.space import DROP, Space
+from hil.net.graph import Kernel, Trace
+from hil.net.materialise import group_of, kernel_of, materialise
+from hil.net.variables import DROP, Space, Variable
 
 FloatArray = NDArray[np.float64]
-Loss = Callable[[Tensor, Tensor], Tensor]
-_READERS = (nn.modules.conv._ConvNd, nn.Linear)
+Loss = Callable[[Any, Any], Tensor]
+"""(outputs, labels) to a scalar: outputs as the network gives them, labels as the task has them."""
 
 
 def taylor_importance(
     model: nn.Module,
     trace: Trace,
     space: Space,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Any, Any]],
     loss_fn: Loss,
 ) -> dict[str, FloatArray]:
     """First-order estimate of how much the loss changes when a channel is removed.
@@ -33,48 +34,84 @@ def taylor_importance(
     Removing a channel zeroes what every later layer reads of it. To first order the loss then
     changes by the sum, over those layers' weights on that channel, of gradient times weight
     (Molchanov et al. 2019 give the estimate for one layer; here it is summed over the group,
-    with signs, before its absolute value is taken). The mean over batches is returned.
+    with signs, before its absolute value is taken). Cropping a convolution's window zeroes its
+    outer taps, with the same estimate. The mean over batches is returned.
 
     Args:
         model: the traced network or a copy with other weights; module paths must match.
         trace: its trace.
         space: the space of that trace.
-        batches: inputs and labels.
+        batches: inputs (a tensor, or a tuple of the network's inputs) and labels.
         loss_fn: (outputs, labels) to a scalar.
 
     Returns:
-        By width variable, one score per channel, in units of the loss.
+        By width variable, one score per channel; by kernel variable, one per choice: that of the
+        taps which this choice has and the one below has not. In units of the loss.
 
     Raises:
         ValueError: no batches.
     """
-    readers = [path for path in trace.channels if _reads_densely(model.get_submodule(path))]
+    # What passes a channel on does not count; what matters is who reads it in the end.
+    readers = [path for path, used in trace.channels.items() if used.way in ("dense", "tied")]
+    windows = [v for v in space.variables if v.kind == "kernel"]
+    paths = list(dict.fromkeys([*readers, *(kernel_of(trace, v).module for v in windows)]))
     total, count = np.zeros(trace.class_count), 0
+    rings = {v.name: np.zeros(v.size) for v in windows}
     training = model.training
     model.eval()
     try:
         for inputs, labels in batches:
-            total += np.abs(_effects(model, trace, readers, loss_fn(_call(model, inputs), labels)))
+            products = _products(model, paths, loss_fn(_call(model, inputs), labels))
+            total += np.abs(_effects(model, trace, {p: products[p] for p in readers}))
+            for variable in windows:
+                kernel = kernel_of(trace, variable)
+                rings[variable.name] += np.abs(_taps(kernel, products[kernel.module]))
             count += 1
     finally:
         model.train(training)
     if count == 0:
         raise ValueError("task stimuli need at least one batch")
-    return {
+    widths = {
         v.name: total[group_of(trace, v).classes] / count
         for v in space.variables
         if v.kind == "width"
     }
+    return widths | {name: scores / count for name, scores in rings.items()}
+
+
+def harm_curve(variable: Variable, scores: FloatArray, reaction: float) -> FloatArray:
+    """Harm of each choice of a width or a window, from scores and what was seen at its least.
+
+    Args:
+        variable: a width or kernel variable.
+        scores: its `taylor_importance`.
+        reaction: harm seen when the least choice was really made, in units of the loss.
+
+    Returns:
+        One number a choice, `reaction` for the least and 0 for the prototype's.
+    """
+    if variable.kind == "kernel":
+        curve = np.append(np.cumsum(scores[:0:-1])[::-1], 0.0)
+        left = np.array(variable.choices, dtype=np.float64) ** 2
+    else:
+        removed = np.concatenate([[0.0], np.cumsum(np.sort(scores))])
+        curve = np.array([removed[len(scores) - width] for width in variable.choices])
+        left = np.array(variable.choices, dtype=np.float64)
+    if curve[0] <= 0:
+        # No first-order effect at all: spread the reaction evenly over what is removed.
+        curve = left[-1] - left
+    result: FloatArray = curve / curve[0] * reaction
+    return result
 
 
 def branch_response(
     model: nn.Module,
     trace: Trace,
     space: Space,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Any,
+    labels: Any,
     loss_fn: Loss,
-    recalibrate: Callable[[nn.Module, Tensor], object],
+    recalibrate: Callable[[nn.Module, Any], object],
 ) -> dict[str, float]:
     """Loss after one residual branch is removed, minus the loss of the whole network.
 
@@ -106,10 +143,10 @@ def branch_response(
 
 def _loss_of(
     module: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Any,
+    labels: Any,
     loss_fn: Loss,
-    recalibrate: Callable[[nn.Module, Tensor], object],
+    recalibrate: Callable[[nn.Module, Any], object],
 ) -> float:
     recalibrate(module, inputs)
     module.eval()
@@ -117,24 +154,41 @@ def _loss_of(
         return float(loss_fn(_call(module, inputs), labels))
 
 
-def _call(model: nn.Module, inputs: Tensor) -> Tensor:
-    outputs: Tensor = model(inputs)
-    return outputs
+def _call(model: nn.Module, inputs: Any) -> Any:
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
-def _reads_densely(module: nn.Module) -> bool:
-    # A depthwise layer passes the channel on; what matters is who reads it in the end.
-    return isinstance(module, _READERS) and getattr(module, "groups", 1) == 1
-
-
-def _effects(model: nn.Module, trace: Trace, readers: list[str], loss: Tensor) -> FloatArray:
-    """Signed effect on the loss of each class's weights, up to the common sign."""
-    weights = [model.get_submodule(path).get_parameter("weight") for path in readers]
+def _products(model: nn.Module, paths: list[str], loss: Tensor) -> dict[str, Tensor]:
+    """Gradient times weight, by module path."""
+    weights = [model.get_submodule(path).get_parameter("weight") for path in paths]
     gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+    return {
+        path: (gradient * weight).detach().double()
+        for path, weight, gradient in zip(paths, weights, gradients, strict=True)
+    }
+
+
+def _effects(model: nn.Module, trace: Trace, products: Mapping[str, Tensor]) -> FloatArray:
+    """Signed effect on the loss of each class's weights, up to the common sign."""
     effect = np.zeros(trace.class_count)
-    for path, weight, gradient in zip(readers, weights, gradients, strict=True):
-        product = (gradient * weight).detach().double()
-        axis = 0 if getattr(model.get_submodule(path), "transposed", False) else 1
-        others = tuple(i for i in range(product.dim()) if i != axis)
-        np.add.at(effect, trace.channels[path].reads, product.sum(others).cpu().numpy())
+    for path, product in products.items():
+        module = model.get_submodule(path)
+        groups = int(getattr(module, "groups", 1))
+        if getattr(module, "transposed", False):
+            read = product.sum(tuple(range(1, product.dim())))
+        elif groups == 1:
+            read = product.sum((0, *range(2, product.dim())))
+        else:  # axis 1 of a grouped weight counts the inputs of the group that axis 0 is in
+            read = product.reshape(groups, -1, *product.shape[1:]).flatten(3).sum((1, 3)).flatten()
+        np.add.at(effect, trace.channels[path].reads, read.cpu().numpy())
     return effect
+
+
+def _taps(kernel: Kernel, product: Tensor) -> FloatArray:
+    """Signed effect on the loss of the taps that each choice has and the one below has not."""
+    within = []
+    for choice in kernel.choices:
+        cuts = [(k - side) // 2 for k, side in zip(kernel.sizes, kernel.sides(choice), strict=True)]
+        middle = tuple(slice(cut, k - cut) for cut, k in zip(cuts, kernel.sizes, strict=True))
+        within.append(float(product[(slice(None), slice(None), *middle)].sum()))
+    return np.diff(np.array(within), prepend=0.0)

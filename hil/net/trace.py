@@ -1,8 +1,9 @@
 """Tracing a prototype: what it is made of, which channels go together, what may be left out.
 
-The graph comes from `torch.fx`. Channels are followed through it operation by operation
-(`rules.py`); an operation without a proven rule freezes all channels that touch it, because a
-wrong guess here would surface as a broken network hours later on a board.
+The graph comes from `torch.fx`, or from `torch.export` where that fails (`exported.py`). Channels
+are followed through it operation by operation (`rules.py`, `views.py`); an operation without a
+proven rule freezes all channels that touch it, because a wrong guess here would surface as a
+broken network hours later on a board.
 """
 
 from __future__ import annotations
@@ -11,60 +12,57 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor, fx, nn
-from torch.fx.proxy import TraceError
 
 from hil.core.errors import ExportError
 from hil.net.branches import find_branches
-from hil.net.graph import Channels, Flow, Frozen, Group, Topology, Trace, Vertex
-from hil.net.labels import IntArray
+from hil.net.exported import first_line, graph_of
+from hil.net.graph import Channels, Flow, Frozen, Rewrite, Topology, Trace, Vertex
+from hil.net.grouping import Classes, find_groups, occurrences, producers
+from hil.net.kernels import TASK_OUTPUT, find_kernels, heads_of
 from hil.net.operations import apply_rule
-from hil.net.wiring import Walk
-
-_PRODUCERS = frozenset({"conv", "deconv", "linear"})
-_LEAST_CHANNELS = 4
+from hil.net.wiring import Parts, Walk
 
 
 def trace(model: nn.Module, example: tuple[Tensor, ...]) -> Trace:
     """Trace a prototype; the model itself is left untouched.
 
+    `torch.fx` is tried first, `torch.export` where that fails (`exported.py`).
+
     Args:
-        model: any network that `torch.fx` can trace; traced in evaluation mode, so a branch on
-            `self.training` keeps its evaluation side.
+        model: any network that one of the two can trace; traced in evaluation mode, so a branch
+            on `self.training` keeps its evaluation side.
         example: its inputs, batch first; only the first element of the batch is used.
 
     Raises:
         ExportError: the network cannot be traced, or does not run on the example.
     """
     example = tuple(x[:1].detach() for x in example)
-    module = _symbolic(model)
+    model = copy.deepcopy(model).eval()
+    return retrace(graph_of(model, example), example)
+
+
+def retrace(module: fx.GraphModule, example: tuple[Tensor, ...]) -> Trace:
+    """Trace a network that is a graph already, at the sizes of an example.
+
+    Raises:
+        ExportError: it does not run on the example.
+    """
     try:
         walk = Walk(module, example)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
         raise ExportError(
             "the prototype does not run on its example input",
-            why=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            why=f"{type(error).__name__}: {first_line(error)}",
             fix="give the shape that the network expects, batch first",
         ) from error
     for node in module.graph.nodes:
         _visit(walk, node)
     return _assemble(walk, example)
-
-
-def _symbolic(model: nn.Module) -> fx.GraphModule:
-    model = copy.deepcopy(model).eval()
-    try:
-        return fx.symbolic_trace(model)
-    except (TraceError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise ExportError(
-            "torch.fx cannot trace the prototype",
-            why=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            fix="move control flow that depends on tensor values out of forward()",
-        ) from error
 
 
 def _visit(walk: Walk, node: fx.Node) -> None:
@@ -75,57 +73,52 @@ def _visit(walk: Walk, node: fx.Node) -> None:
         walk.freeze_value(labels, "coupled with the network's input")
     elif node.op == "output":
         for source in node.all_input_nodes:
-            walk.freeze_value(walk.values.get(source), "the task's output")
+            walk.freeze_value(walk.values.get(source), TASK_OUTPUT)
     else:
         walk.values[node] = apply_rule(walk, node)
 
 
 def _assemble(walk: Walk, example: tuple[Tensor, ...]) -> Trace:
     names = _vertex_names(walk)
-    classes = _Classes(walk)
+    classes = Classes(walk)
     vertices = _vertices(walk, names)
-    groups, frozen = _groups(walk, names, classes)
+    made = producers(walk, names, classes)
+    reasons = classes.frozen()
     topology = _topology(walk)
     branches, refused = find_branches(walk, topology, names)
+    kernels, kept_kernels = find_kernels(walk, names)
     flows = {name: _flow(walk, node, classes) for node, name in names.items()}
     channels = {
-        path: Channels(classes(use.reads), classes(use.writes)) for path, use in walk.uses.items()
+        path: Channels(classes(use.reads), classes(use.writes), use.way)
+        for path, use in walk.uses.items()
     }
+    rewrites = {
+        node.name: Rewrite(position, tuple(map(classes, counted)))
+        for node, (position, counted) in walk.counts.items()
+    }
+    # Last: flows, channels and rewrites number the classes they meet.
+    count = classes.count
+    signatures = occurrences(flows.values(), channels.values(), rewrites.values(), count)
+    groups, frozen = find_groups(made, reasons, signatures)
+    heads = {names[node] for node in heads_of(walk)}
+    frozen = tuple(Frozen(f.name, TASK_OUTPUT) if f.name in heads else f for f in frozen)
     return Trace(
         prototype=walk.module,
         example=example,
         vertices=vertices,
         groups=groups,
         branches=branches,
-        frozen=frozen + refused,
+        frozen=frozen + refused + kept_kernels,
         identifier=_identifier(vertices, topology, example),
         nodes={name: node.name for node, name in names.items()},
         flows=flows,
         channels=channels,
-        class_count=classes.count,  # last: flows and channels number the classes they meet
+        class_count=count,
         topology=topology,
+        kernels=kernels,
+        rewrites=rewrites,
+        outputs=walk.outputs,
     )
-
-
-class _Classes:
-    """Labels to consecutive class numbers."""
-
-    def __init__(self, walk: Walk) -> None:
-        self._book = walk.book
-        self._numbers: dict[int, int] = {}
-
-    def __call__(self, labels: IntArray) -> IntArray:
-        roots = self._book.resolve(labels).tolist()
-        numbers = self._numbers
-        return np.array([numbers.setdefault(r, len(numbers)) for r in roots], dtype=np.int64)
-
-    def frozen(self) -> dict[int, str]:
-        return {self._numbers.setdefault(root, len(self._numbers)): reason
-                for root, reason in self._book.frozen().items()}  # fmt: skip
-
-    @property
-    def count(self) -> int:
-        return len(self._numbers)
 
 
 def _vertex_names(walk: Walk) -> dict[fx.Node, str]:
@@ -197,10 +190,15 @@ def _parameters(walk: Walk, node: fx.Node) -> list[nn.Parameter]:
     return []
 
 
-def _flow(walk: Walk, node: fx.Node, classes: _Classes) -> Flow:
+def _flow(walk: Walk, node: fx.Node, classes: Classes) -> Flow:
     reads, areas, fixed = [], [], 0
     for source in node.all_input_nodes:
         value = walk.values.get(source)
+        if isinstance(value, Parts):
+            own = walk.values[node]
+            if isinstance(own, np.ndarray):
+                reads.append(classes(own))
+                areas.append(math.prod(walk.shapes[node][2:]))
         if not walk.is_tensor(source):
             continue
         if isinstance(value, np.ndarray):
@@ -213,53 +211,6 @@ def _flow(walk: Walk, node: fx.Node, classes: _Classes) -> Flow:
         empty = np.zeros(0, dtype=np.int64)
         return Flow(tuple(reads), tuple(areas), empty, 0, fixed + math.prod(shape))
     return Flow(tuple(reads), tuple(areas), classes(value), math.prod(shape[2:]), fixed)
-
-
-def _groups(
-    walk: Walk, names: Mapping[fx.Node, str], classes: _Classes
-) -> tuple[tuple[Group, ...], tuple[Frozen, ...]]:
-    """Classes made by the same producers, equally often, are one group, unless frozen."""
-    producers = _producers(walk, names)
-    members: dict[int, list[str]] = {}
-    for name, labels in producers.items():
-        for number in classes(labels).tolist():
-            members.setdefault(number, []).append(name)
-    reasons = classes.frozen()
-    together: dict[tuple[str, ...], list[int]] = {}
-    frozen: dict[str, str] = {}
-    for number, owners in members.items():
-        if number in reasons:
-            for owner in owners:
-                frozen.setdefault(owner, reasons[number])
-        else:
-            together.setdefault(tuple(owners), []).append(number)
-    groups: list[Group] = []
-    for owners_key, numbers in together.items():
-        if len(numbers) < _LEAST_CHANNELS:
-            frozen.update((o, f"only {len(numbers)} channels") for o in owners_key)
-            continue
-        name = _unused(owners_key[0], (g.name for g in groups))
-        producing = tuple(dict.fromkeys(owners_key))
-        groups.append(Group(name, np.array(numbers, dtype=np.int64), producing))
-    return tuple(groups), tuple(Frozen(*item) for item in frozen.items())
-
-
-def _producers(walk: Walk, names: Mapping[fx.Node, str]) -> dict[str, IntArray]:
-    """Output labels of every vertex that makes channels; frozen ones where it is not sliceable."""
-    result: dict[str, IntArray] = {}
-    for node, name in names.items():
-        value = walk.values.get(node)
-        if walk.kinds[node] in _PRODUCERS and isinstance(value, np.ndarray):
-            result[name] = value
-    return result
-
-
-def _unused(name: str, taken: Iterable[str]) -> str:
-    count, result, names = 1, name, set(taken)
-    while result in names:
-        count += 1
-        result = f"{name}#{count}"
-    return result
 
 
 def _topology(walk: Walk) -> Topology:

@@ -8,14 +8,17 @@ that touches the operation is frozen, with the reason).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from hil.net.graph import Way
 from hil.net.labels import IntArray, LabelBook
 
 
@@ -38,15 +41,23 @@ class DimOf:
     axis: int
 
 
-Value = IntArray | SizeOf | DimOf | None
+@dataclass(frozen=True)
+class Parts:
+    """Several tensors: the labels of each, as of a split."""
+
+    labels: tuple[IntArray, ...]
+
+
+Value = IntArray | SizeOf | DimOf | Parts | None
 
 
 @dataclass(frozen=True)
 class Use:
-    """Channels that a module reads and writes, as labels."""
+    """Channels that a module reads and writes, as labels, and how they hang together."""
 
     reads: IntArray
     writes: IntArray
+    way: Way
 
 
 class Walk:
@@ -55,10 +66,13 @@ class Walk:
     Attributes:
         book: the labels.
         shapes: shape of every tensor-valued node at batch 1; other nodes are absent.
+        parts: shapes of the tensors of every node that yields several.
+        outputs: shapes of all results, nested ones flattened.
         arithmetic: multiply-accumulates per node, counted by torch while running it.
         values: what is known of each node; labels of axis 1 for tensors of two or more axes.
         kinds: the kind of each vertex, "other" where nothing is proven.
         uses: channels of every module that may be sliced, by module path.
+        counts: channel counts that a node holds as numbers: (position or None, labels counted).
     """
 
     def __init__(self, module: fx.GraphModule, example: tuple[Tensor, ...]) -> None:
@@ -68,10 +82,12 @@ class Walk:
         self.values: dict[fx.Node, Value] = {}
         self.kinds: dict[fx.Node, str] = {}
         self.uses: dict[str, Use] = {}
+        self.counts: dict[fx.Node, tuple[int | None, tuple[IntArray, ...]]] = {}
         self._locked = _shared_parameters(module)
         recorder = _Recorder(module)
-        recorder.run(*example)
-        self.shapes = recorder.shapes
+        recorder.run(*(x.clone() for x in example))  # the network may write into its input
+        self.shapes, self.parts = recorder.shapes, recorder.parts
+        self.outputs = recorder.outputs
         self.arithmetic = recorder.macs
 
     def is_tensor(self, node: fx.Node) -> bool:
@@ -102,23 +118,46 @@ class Walk:
             raise UnprovenError(self._locked[path])
         return path
 
+    def why_locked(self, path: str) -> str:
+        """Why a module is not sliced."""
+        return self._locked.get(path, "its effect on channels is not proven")
+
     def dense(self, node: fx.Node, reads: IntArray, c_out: int) -> IntArray:
         """Book a module in which every output channel reads every input channel."""
+        return self._use(node, reads, None, c_out, "dense")
+
+    def channelwise(self, node: fx.Node, labels: IntArray) -> IntArray:
+        """Book a module with parameters of its own for each channel."""
+        return self._use(node, labels, labels, len(labels), "each")
+
+    def tied(self, node: fx.Node, reads: IntArray, c_out: int, groups: int) -> IntArray:
+        """Book a grouped convolution whose groups keep the same positions.
+
+        Removing position i of every group leaves groups of equal size, as convolutions demand.
+        """
+        writes = self._use(node, reads, None, c_out, "tied")
+        for labels in (reads, writes):
+            first, *others = labels.reshape(groups, -1)
+            for other in others:
+                self.book.join(first, other)
+        return writes
+
+    def blocks(self, node: fx.Node, reads: IntArray, c_out: int, groups: int) -> IntArray:
+        """Book a grouped convolution whose groups stay or go as a whole, inputs and outputs."""
+        first, *others = reads.reshape(groups, -1).T
+        for other in others:
+            self.book.join(first, other)
+        return self._use(node, reads, np.repeat(first, c_out // groups), c_out, "blocks")
+
+    def _use(
+        self, node: fx.Node, reads: IntArray, writes: IntArray | None, c_out: int, way: Way
+    ) -> IntArray:
         path = self.unlocked(node)
         if path in self.uses:
             self.book.join(self.uses[path].reads, reads)
         else:
-            self.uses[path] = Use(reads, self.book.fresh(c_out))
+            self.uses[path] = Use(reads, self.book.fresh(c_out) if writes is None else writes, way)
         return self.uses[path].writes
-
-    def channelwise(self, node: fx.Node, labels: IntArray) -> IntArray:
-        """Book a module with parameters of its own for each channel."""
-        path = self.unlocked(node)
-        if path in self.uses:
-            self.book.join(self.uses[path].reads, labels)
-        else:
-            self.uses[path] = Use(labels, labels)
-        return labels
 
     def leave_alone(self, node: fx.Node, reason: str) -> Value:
         """Freeze every channel that touches the node; its own channels are new and frozen."""
@@ -142,6 +181,9 @@ class Walk:
         if isinstance(value, SizeOf | DimOf):
             if not (isinstance(value, DimOf) and value.axis != 1):
                 self.freeze_value(self.values.get(value.node), reason)
+        elif isinstance(value, Parts):
+            for labels in value.labels:
+                self.book.freeze(labels, reason)
         elif value is not None:
             self.book.freeze(value, reason)
 
@@ -152,16 +194,27 @@ class _Recorder(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self.parts: dict[fx.Node, tuple[tuple[int, ...], ...]] = {}
         self.macs: dict[fx.Node, int] = {}
+        self.outputs: tuple[tuple[int, ...], ...] = ()
 
     def run_node(self, n: fx.Node) -> Any:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             result = super().run_node(n)
         # torch counts two operations per multiply-accumulate.
         self.macs[n] = counter.get_total_flops() // 2
-        if isinstance(result, Tensor):
+        if n.op == "output":
+            self.outputs = tuple(tuple(x.shape) for x in tree_leaves(result) if is_tensor(x))
+        elif isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)
+        elif isinstance(result, Sequence) and result and all(map(is_tensor, result)):
+            self.parts[n] = tuple(tuple(x.shape) for x in result)
         return result
+
+
+def is_tensor(value: object) -> bool:
+    """Whether a value of the running network is a tensor."""
+    return isinstance(value, Tensor)
 
 
 def _shared_parameters(module: nn.Module) -> dict[str, str]:

@@ -14,6 +14,7 @@ from hil.core.errors import ConfigError
 from hil.net.export import export_onnx
 from hil.net.factory import load_factory
 from hil.net.materialise import materialise
+from hil.net.resolution import example_of
 from hil.net.space import build_space
 from hil.net.trace import trace
 from hil.synth.generator import Generator
@@ -89,4 +90,4 @@ class Emitter:
     def onnx(self, arch: list[int]) -> bytes:
         """Return the network with inherited weights, not yet fine-tuned, as ONNX."""
         network = materialise(self.traced.trace, self.traced.space, arch)
-        return export_onnx(network, self.traced.trace.example)
+        return export_onnx(network, example_of(self.traced.trace, self.traced.space, arch))

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from hil.net.features import cost, costs, hardware_features, hardware_matrix
 from hil.net.graph import Trace
-from hil.net.space import Space
+from hil.net.variables import Space
 from hil.synth.records import Arch, FloatArray
 from hil.synth.searchspace import VariableSpec
 
@@ -59,9 +59,15 @@ def changes(space: Space, arch: Arch) -> tuple[str, ...]:
         if choice == variable.identity:
             continue
         name = variable.name.partition(":")[2]
+        base, chosen = variable.choices[variable.identity], variable.choices[choice]
         if variable.kind == "depth":
             words.append(f"{name} dropped")
+        elif variable.kind == "width":
+            words.append(f"{name} {base * variable.each} to {chosen * variable.each} channels")
+        elif variable.kind == "kernel":
+            words.append(f"{name} {base} to {chosen} taps a side")
+        elif variable.kind == "resolution":
+            words.append(f"input {base} to {chosen} rows")
         else:
-            base, width = variable.choices[variable.identity], variable.choices[choice]
-            words.append(f"{name} {base} to {width} channels")
+            words.append(f"engine in {space.precision(canonical)}")
     return tuple(words)

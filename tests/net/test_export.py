@@ -151,3 +151,29 @@ def test_what_an_exporter_hands_over_instead_is_refused(opset, ir_version):
 
     with pytest.raises(ExportError, match=r"opset 13|IR version 10"):
         finish(model.SerializeToString(), 13)
+
+
+class Nested(nn.Module):
+    """Results in a dict of lists, as detectors give them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return {"maps": [y, y * 2], "score": y.mean((1, 2, 3)), "none": None}
+
+
+def test_nested_results_become_outputs_in_their_order(pictures):
+    net = Nested()
+
+    data = export_onnx(net, (pictures,))
+
+    shapes = [(s.name, s.shape) for s in inspect(data).outputs]
+    assert shapes == [
+        ("output", (1, 4, 16, 16)),
+        ("output_1", (1, 4, 16, 16)),
+        ("output_2", (1,)),
+    ]
+    assert check_parity(net, data, (pictures[:1],)) < 1e-5

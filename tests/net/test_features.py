@@ -14,6 +14,7 @@ from hil.net.features import (
     FEATURE_NAMES,
     cost,
     costs,
+    feature_names,
     hardware_features,
     hardware_matrix,
     vertex_table,
@@ -141,7 +142,9 @@ def test_features_of_many_are_the_features_of_each(net, pictures):
 
     matrix = hardware_matrix(traced, space, archs)
 
-    assert matrix.shape == (10, len(FEATURE_NAMES))
+    names = feature_names(traced, space)
+    assert matrix.shape == (10, len(names))
+    assert names[: len(FEATURE_NAMES)] == FEATURE_NAMES
     for arch, row in zip(archs, matrix, strict=True):
         assert np.array_equal(hardware_features(traced, space, arch), row)
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from hil.core.errors import ConfigError
+from hil.net.materialise import materialise
 from hil.net.prototypes import resnet20
-from hil.net.space import build_space, width_choices
+from hil.net.space import Choices, build_space, width_choices
 from hil.net.trace import trace
 
 pytestmark = pytest.mark.torch
@@ -130,3 +131,70 @@ def test_variables_can_be_frozen_by_name(space):
 def test_what_is_no_architecture_is_refused(space, arch):
     with pytest.raises(ConfigError):
         space.validate(arch)
+
+
+def test_precision_is_a_choice_where_more_than_one_is_allowed(space):
+    traced = trace(resnet20(), (torch.rand(1, 1, 8, 8),))
+    both = build_space(traced, choices=Choices(precisions=("fp16", "fp32")))
+
+    half, single = ((*space.identity, index) for index in (0, 1))
+
+    assert both.variables[:-1] == space.variables
+    assert both.identity == half  # the first that is named is the prototype's
+    assert (both.precision(half), both.precision(single)) == ("fp16", "fp32")
+    assert both.key(half) != both.key(single)
+    assert half in both.neighbours(single)
+    assert space.precision(space.identity) is None
+
+
+def test_one_precision_is_no_choice_and_is_told():
+    traced = trace(resnet20(), (torch.rand(1, 1, 8, 8),))
+
+    only = build_space(traced, choices=Choices(precisions=("fp32",)))
+
+    assert all(v.kind != "precision" for v in only.variables)
+    assert only.precision(only.identity) == "fp32"
+    with pytest.raises(ConfigError, match="fp8"):
+        build_space(traced, choices=Choices(precisions=("fp8",)))
+
+
+def test_precision_changes_the_engine_and_not_the_network():
+    traced = trace(resnet20(), (torch.rand(1, 1, 8, 8),))
+    both = build_space(traced, choices=Choices(precisions=("fp16", "fp32")))
+    half, single = ((*both.identity[:-1], index) for index in (0, 1))
+
+    one, two = (materialise(traced, both, arch) for arch in (half, single))
+
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_widths_can_be_given_as_a_measured_staircase():
+    traced = trace(resnet20(), (torch.rand(1, 1, 8, 8),))
+    levels = {"width:conv1": (16, 12, 5), "width:stage3.0.conv1": (32,)}
+
+    found = {
+        v.name: v.choices for v in build_space(traced, choices=Choices(levels=levels)).variables
+    }
+
+    assert found["width:conv1"] == (5, 12, 16)
+    assert found["width:stage3.0.conv1"] == (32, 64)
+    for wrong in ({"width:conv1": (17,)}, {"width:conv1": (0,)}, {"width:nobody": (4,)}):
+        with pytest.raises(ConfigError):
+            build_space(traced, choices=Choices(levels=wrong))
+
+
+def test_the_granule_can_be_given():
+    traced = trace(resnet20(), (torch.rand(1, 1, 8, 8),))
+
+    found = {v.name: v.choices for v in build_space(traced, choices=Choices(granule=16)).variables}
+
+    assert found["width:stage3.0.conv1"] == (16, 32, 48, 64)
+    assert found["width:conv1"] == width_choices(16)
+
+
+@pytest.mark.parametrize(
+    ("base", "each", "choices"),
+    [(8, 4, (2, 4, 6, 8)), (3, 8, (1, 2, 3)), (64, 2, (16, 24, 32, 40, 48, 56, 64))],
+)
+def test_tied_channels_come_in_units(base, each, choices):
+    assert width_choices(base, each=each) == choices

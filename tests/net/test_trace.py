@@ -129,9 +129,9 @@ class Wrapped(nn.Module):
     [
         (lambda x: x.flip(1), "flip"),
         (lambda x: torch.softmax(x, 1), "softmax"),
-        (lambda x: x.view(-1, 16, 16, 16), "constants"),
+        (lambda x: x.view(-1, 4, 4, 16, 16).flatten(1, 2), "moves the channel axis"),
         (lambda x: x[:, :8], "picks channels"),
-        (lambda x: torch.cat(torch.chunk(x, 2, 1)[::-1], 1), "chunk"),
+        (lambda x: torch.cat(torch.chunk(x, 2, 1)[::-1], 1), "several parts"),
         (lambda x: nn.functional.pad(x, (0, 0, 0, 0, 1, 1)), "pads the channel axis"),
         (lambda x: x * torch.arange(16.0).view(1, 16, 1, 1), "not sliced"),
         (lambda x: nn.functional.pixel_shuffle(x, 2), "pixel_shuffle"),
@@ -151,6 +151,75 @@ def test_what_is_not_proven_is_left_alone(function, reason):
     assert reason in reasons_of(traced)["first"]
 
 
+@pytest.mark.parametrize(
+    ("function", "sizes"),
+    [
+        (lambda x: x.view(-1, 16, 16, 16), {16: 1}),
+        (lambda x: x.reshape(x.size(0), 16, -1).unsqueeze(-1), {16: 1}),
+        (lambda x: x.chunk(2, 1)[0] * x.chunk(2, 1)[1], {8: 2}),
+        (lambda x: x * x.mean((2, 3), keepdim=True).expand(-1, 16, -1, -1), {16: 1}),
+        (lambda x: x * x.amax((2, 3), keepdim=True).expand_as(x), {16: 1}),
+        (lambda x: torch.cat([x, nn.functional.silu(x), x.abs()], 1), {16: 1}),
+        (lambda x: nn.functional.interpolate(x, scale_factor=2.0), {16: 1}),
+    ],
+)
+def test_what_is_proven_is_chosen(function, sizes):
+    model = Wrapped(function)
+    example = torch.rand(1, 3, 16, 16)
+    model(example)
+
+    traced = trace(model, (example,))
+
+    assert {len(g.classes): g.each for g in traced.groups} == sizes
+
+
+class Parts(nn.Module):
+    """Parts of a split that go different ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 1)
+        self.narrow, self.wide = nn.Conv2d(6, 4, 1), nn.Conv2d(10, 4, 1)
+
+    def forward(self, x):
+        a, b = torch.split(self.first(x), [6, 10], dim=1)
+        return self.narrow(a) + self.wide(b)
+
+
+def test_parts_of_a_split_have_widths_of_their_own():
+    traced = trace(Parts(), (torch.rand(1, 3, 8, 8),))
+
+    assert {g.name: len(g.classes) for g in traced.groups} == {"first": 6, "first#2": 10}
+
+
+class Grouped(nn.Module):
+    def __init__(self, groups, deconv):
+        super().__init__()
+        kind = nn.ConvTranspose2d if deconv else nn.Conv2d
+        self.first = nn.Conv2d(3, 16, 1)
+        self.grouped = kind(16, 32, 3, padding=1, groups=groups)
+        self.last = nn.Conv2d(32, 4, 1)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.grouped(self.first(x))))
+
+
+@pytest.mark.parametrize("deconv", [False, True])
+@pytest.mark.parametrize(
+    ("groups", "found"),
+    [
+        (2, {"first": (8, 2), "grouped": (16, 2)}),  # every group keeps the same positions
+        (4, {"first": (4, 4), "grouped": (8, 4)}),
+        (8, {"first": (8, 2)}),  # groups of two go as a whole
+        (16, {"first": (16, 1)}),  # depthwise, two filters a channel
+    ],
+)
+def test_grouped_convolutions_tie_channels(groups, found, deconv):
+    traced = trace(Grouped(groups, deconv), (torch.rand(1, 3, 8, 8),))
+
+    assert {g.name: (len(g.classes), g.each) for g in traced.groups} == found
+
+
 class Modules(nn.Module):
     def __init__(self, *modules):
         super().__init__()
@@ -163,7 +232,7 @@ class Modules(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "module", [nn.Conv2d(16, 16, 3, padding=1, groups=4), nn.GroupNorm(4, 16), nn.Softmax2d()]
+    "module", [nn.GroupNorm(4, 16), nn.LayerNorm((16, 8, 8)), nn.Softmax2d(), nn.PixelShuffle(1)]
 )
 def test_modules_that_mix_channels_freeze_their_neighbours(module):
     traced = trace(Modules(module), (torch.rand(1, 3, 8, 8),))
