@@ -10,8 +10,8 @@ import traceback
 CODES = frozenset(
     (
         "protocol bad_request busy cancelled lease_held lease_lost checksum disk_full"
-        " not_permitted no_runtime no_power unsupported_opset unsupported_operator parse_failed"
-        " build_failed unknown_shape out_of_memory worker_died timeout internal"
+        " not_permitted board_state no_runtime no_power unsupported_opset unsupported_operator"
+        " parse_failed build_failed unknown_shape out_of_memory worker_died timeout internal"
     ).split()
 )
 

@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 
-from . import cache, checks, wire
+from . import cache, checks, surroundings, wire
 from .clock import now_ns
 from .errors import AgentError
 
@@ -44,7 +44,7 @@ class Methods:
             "engine_layers": runner.layers,
             "engine_trtexec": runner.trtexec,
             "step_response": runner.step_response,
-            "clock": lambda _: {"t_ns": now_ns()},
+            "clock": lambda _: {"t_ns": now_ns(), "wall_s": surroundings.wall_clock_s()},
         }
 
     def call(self, job):
@@ -104,9 +104,12 @@ class Methods:
     def _probe(self, job):
         board = self._board
         versions = self._runner.versions(job)
-        return {
+        told = surroundings.read(board.root)
+        told["import_deaths"] = self._runner.libraries.deaths
+        about = {
             "model": board.model(),
             "l4t": board.l4t(),
+            "l4t_read_in": board.release_file(),
             "tensorrt": versions["tensorrt"],
             "pycuda": versions["pycuda"],
             "numpy": versions["numpy"],
@@ -124,6 +127,7 @@ class Methods:
             "emulated": board.emulated(),
             "cpu": board.cpu(),
         }
+        return dict(told, **about)
 
     def _lease_acquire(self, job):
         owner = checks.text(job.params, "owner")
@@ -174,7 +178,8 @@ class Methods:
         clocks = job.params.get("clocks", True)
         if not isinstance(clocks, bool):
             raise checks.bad("clocks must be true or false")
-        return {"state": self._clocks.pin(mode, clocks)}
+        state = self._clocks.pin(mode, clocks)
+        return {"state": state, "found_pinned": self._clocks.found_pinned}
 
 
 def _complain(what, error):

@@ -16,6 +16,7 @@ from hil.core.errors import ExportError
 from hil.core.evidence import RunPlan
 from hil.core.stats import Estimate
 from hil.device.session import EngineInfo, EngineSpec, Session
+from hil.measure.numbers import require_joules
 from hil.measure.run import measure
 from hil.synth.seeds import derived_seed
 from hil.synth.store import RunStore
@@ -123,6 +124,8 @@ class BoardWork:
             except ExportError as error:
                 return {**empty, "refused": str(error)}
             measurement, evidence = measure(session, info, plan, power=self.power, rail=self.rail)
+            if self.power != "none":
+                require_joules(measurement)
             marks = evidence.marks
             seconds = (marks[-1].stop_ns - marks[0].start_ns) / 1e9 if marks else 0.0
             self.on_measured(seconds + info.build_s)
