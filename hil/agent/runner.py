@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 
-from . import blobs, cache, checks, plans, trtexec
+from . import blobs, cache, checks, plans, trtexec, trtexec_engine
+from .clock import now_ns
 from .errors import AgentError
 from .exercise import STEP_LIMIT_S, Exercise
 from .libraries import Libraries
@@ -90,6 +91,8 @@ class Runner:
 
     def _identity(self, job, runtime):
         """Release and platform of a runtime; asked once, since it means loading the library."""
+        if runtime == trtexec_engine.RUNTIME:
+            return trtexec_engine.identity(self._board)
         if runtime not in self._identities:
             with self._worker(job) as worker:
                 answer = worker.call("identity", {"runtime": runtime}, STEP_LIMIT_S)
@@ -107,7 +110,12 @@ class Runner:
         target = self._store.fresh()
         request = dict(want, onnx=onnx, engine=target, timing_cache=self._timing(want, identity))
         try:
-            made = self._in_memory(job, request)
+            if want["runtime"] == trtexec_engine.RUNTIME:
+                begin_ns = now_ns()
+                made = trtexec_engine.build(self._board, want, onnx, target)
+                made["build_s"] = (now_ns() - begin_ns) / 1e9
+            else:
+                made = self._in_memory(job, request)
             made["plan_bytes"] = os.path.getsize(target)
             made["engine"] = self._store.adopt(target)
         finally:

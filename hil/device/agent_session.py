@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hil.core import fallbacks
 from hil.core.errors import DeviceError
 from hil.core.evidence import Evidence, PowerRecord, RunPlan
-from hil.device import trtexec
+from hil.device import trtexec, trtexec_run
 from hil.device.collecting import Lines, RunCollector, board_records
 from hil.device.config import DeviceConfig
 from hil.device.deciding import TRAILING_LINES, Decider
@@ -103,7 +103,9 @@ class AgentSession:
         return data
 
     def build(self, spec: EngineSpec) -> EngineInfo:
-        """Build (or find in the board's cache) an engine."""
+        """Build (or find in the board's cache) an engine, by trtexec where only that is there."""
+        if spec.runtime == "tensorrt" and trtexec_run.needed(self._board):
+            spec = trtexec_run.by_trtexec(spec)
         params = {
             "onnx": spec.onnx_sha256,
             "runtime": spec.runtime,
@@ -119,12 +121,15 @@ class AgentSession:
         self, info: EngineInfo, plan: RunPlan, power: str, decide: Decide | None = None
     ) -> Evidence:
         """Exercise the engine as planned beside the power sources (see `Session.run`)."""
+        if info.spec.runtime == trtexec_run.RUNTIME:
+            plan, decide = trtexec_run.fixed(plan), None
         fixed = plan if decide else replace(plan, max_blocks=None)
         params = {"plan": fixed.to_json(), "inputs": {}}
         return self._exercise("engine_run", params, info, plan, power, decide)
 
     def step_response(self, info: EngineInfo, power: str, interval_ms: int, steps: int) -> Evidence:
         """Switch the load on and off beside the power sources (see `Session.step_response`)."""
+        trtexec_run.refuse(info, "steps of the load")
         # Each step is held on and off; what else a plan says is not part of such a run.
         plan = RunPlan(STEP_IDLE_S, 0.0, STEP_HOLD_S, 2 * steps, 0.0, interval_ms)
         params = {"interval_ms": interval_ms, "steps": steps}
@@ -186,6 +191,8 @@ class AgentSession:
             if chosen.on_host:
                 meters.sync += clock_rows(self._board_ns)
             self._look_at_the_date()
+            if info.spec.runtime == trtexec_run.RUNTIME:
+                trtexec_run.lay(collector, plan, result, self.get_blob)
             return scene.whole(result, meters.stop())
 
     def _board_ns(self) -> int:
@@ -210,6 +217,7 @@ class AgentSession:
         Raises:
             ValueError: the inputs are not the engine's, or differ in N.
         """
+        trtexec_run.refuse(info, "outputs")
         count = sample_count(info, inputs)
         blobs = {
             tensor.name: self.put_blob(stacked(tensor, inputs[tensor.name]))
@@ -221,6 +229,7 @@ class AgentSession:
 
     def layers(self, info: EngineInfo) -> tuple[tuple[str, float], ...]:
         """Return (layer name, mean milliseconds) as the runtime's profiler tells."""
+        trtexec_run.refuse(info, "layers")
         params = {**engine_params(info), "iterations": LAYER_ITERATIONS}
         answer = self._link.client.request("engine_layers", params, timeout_s=INFER_S)
         return tuple((str(row["name"]), float(row["time_ms"])) for row in answer["layers"])
