@@ -86,9 +86,25 @@ class AgentSession:
         sha256 = hashlib.sha256(data).hexdigest()
         known = self._link.client.request("blob_stat", {"sha256": sha256})
         if known.get("bytes") != len(data):
-            name = self._link.files.upload(data)
+            name = self._uploaded(data)
             self._link.client.request("blob_commit", {"name": name, "sha256": sha256})
         return sha256
+
+    def _uploaded(self, data: bytes) -> str:
+        try:
+            return self._link.files.upload(data)
+        except DeviceError as error:
+            if not self._link.client.alive:
+                raise
+            disk = self._link.client.request("disk")
+            if disk["free_bytes"] >= len(data):
+                raise
+            raise DeviceError(
+                f"the disk of {self.name} is full",
+                why=f"{disk['mount']} has {disk['free_bytes'] >> 10} KiB left, "
+                f"{-(-len(data) >> 10)} KiB are needed",
+                fix="free space on the board, e.g. with `hil device clean`",
+            ) from error
 
     def get_blob(self, sha256: str) -> bytes:
         """Fetch bytes by hash, verified here."""
