@@ -126,20 +126,21 @@ def test_its_figures_fit_our_own_loop_s_and_what_trtexec_prints(session):
         other.close()
 
     got = measurement(evidence, "VDD_IN")
-    for name in ("power_w", "idle_power_w", "latency_p50_ms"):
+    for name in ("power_w", "idle_power_w"):
         assert got.figure(name).value == pytest.approx(beside.figure(name).value, rel=0.1), name
-    assert got.latency_p50_ms.value < beside.latency_p50_ms.value  # it holds no launch
+    ratio = got.latency_p50_ms.value / beside.latency_p50_ms.value
+    assert 0.7 < ratio < 1  # it holds no launch
     said = "\n".join(text for _, text in evidence.start["trtexec"]["said"])
     qps = float(re.search(r"Throughput: ([\d.]+) qps", said).group(1))
     assert got.energy_mj.value == pytest.approx(1e3 * got.power_w.value / qps, rel=0.01)
 
 
 def test_a_run_that_would_stop_itself_is_made_long_instead(session, engine):
-    plan = RunPlan(0.0, 3.0, 2.5, blocks=4, max_blocks=200, interval_ms=100)
+    plan = RunPlan(0.0, 3.0, 2.5, blocks=4, max_blocks=5, interval_ms=100)
 
     got, evidence = measure(session, engine, plan, power="none", rail=None)
 
-    assert len(evidence.named("block")) == 16
+    assert len(evidence.named("block")) == 5
     assert got.energy_mj is None
     assert got.latency_p50_ms is not None
 
