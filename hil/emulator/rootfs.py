@@ -150,7 +150,7 @@ class StateFiles:
 
     root: Path
     model: BoardModel
-    place: monitors.Place | None = field(default_factory=lambda: monitors.Place())
+    place: monitors.Place | None = field(default_factory=monitors.Place)
     _written: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

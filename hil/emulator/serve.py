@@ -28,7 +28,7 @@ from hil.emulator import clockfile, rootfs
 from hil.emulator.boardmodel import BoardModel
 from hil.emulator.client import BoardRefusedError
 from hil.emulator.daemon import Daemon
-from hil.emulator.failing import Failing, kill_processes
+from hil.emulator.failing import Failing, kill_processes, processes
 from hil.emulator.faults import Faults, Settings, parse, settings_of
 from hil.emulator.hostile import ground
 from hil.emulator.hostile.variant import Variant
@@ -167,6 +167,10 @@ class EmulatedBoard:
             BoardRefusedError: no engine has run.
         """
         return self._daemon.compute.quiet({"mode": mode})
+
+    def running(self) -> dict[int, str]:
+        """The board's processes: pid and command line, none where nothing runs."""
+        return processes(str(self._private / "socket"))
 
     def condition(self) -> dict[str, Any]:
         """The board's state: power mode, clocks, temperature."""

@@ -17,8 +17,9 @@ from hil.emulator.hostile.disks import DiskRules
 from hil.emulator.hostile.quirks import HOME
 
 if TYPE_CHECKING:
-    from hil.emulator.login import Login
     from typing_extensions import Buffer
+
+    from hil.emulator.login import Login
 
 MAX_LINKS = 40
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -81,9 +81,9 @@ class Packages:
         if lacking is not None:
             raise ModuleNotFoundError(f"No module named '{lacking}'", name=lacking)
         package = name.partition(".")[0]
-        if self._deadly and package in ("numpy", *NEEDS_NUMPY):
-            if os.environ.get(CORETYPE, "").upper() != "ARMV8":
-                os.kill(os.getpid(), signal.SIGILL)
+        safe = os.environ.get(CORETYPE, "").upper() == "ARMV8"
+        if self._deadly and not safe and package in ("numpy", *NEEDS_NUMPY):
+            os.kill(os.getpid(), signal.SIGILL)
 
 
 def _ours(namespace: dict[str, Any] | None) -> bool:

@@ -49,10 +49,11 @@ def with_fields(quirks: Quirks, fields: dict[str, Any]) -> Quirks:
     for name, value in fields.items():
         known = getattr(quirks, name)
         if isinstance(value, dict):
-            value = {**known, **value}
+            merged[name] = {**known, **value}
         elif isinstance(value, tuple) and name != "path":
-            value = (*known, *value)
+            merged[name] = (*known, *value)
         elif name == "bashrc":
-            value = known + value
-        merged[name] = value
+            merged[name] = known + value
+        else:
+            merged[name] = value
     return replace(quirks, **merged)

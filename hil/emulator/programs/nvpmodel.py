@@ -9,7 +9,6 @@ import sys
 from hil.emulator.client import BoardClient, BoardRefusedError
 from hil.emulator.hostile.quirks import of_this_board
 
-
 WARNINGS = """\
 NVPM ERROR: Error opening /sys/kernel/nvpmodel_emc_cap/emc_iso_cap: 13
 NVPM ERROR: failed to read PARAM EMC: ARG MAX_FREQ: PATH /sys/kernel/nvpmodel_emc_cap/emc_iso_cap
