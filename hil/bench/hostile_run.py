@@ -26,7 +26,7 @@ LIMIT_S = 90.0
 SETTLE_S = 8.0
 """Of our time, in which what ran on the board may still end and put it in order."""
 PROFILE = ("profile", "net.onnx", "-d", "board.yaml", "--json", "--no-keep")
-WINDOWS = ("--blocks", "4", "--window", "2.5s")
+WINDOWS = ("--target-ci", "3%", "--max-time", "60s")
 WATCHED = ("etc", "home", "root", "tmp", "usr", "var")
 ALLOWED = (".hil/", ".cache/", "tmp/.ses", "var/lib/hil/clocks.conf", "tmp/.tstats.txt")
 """The agent's own folder, the file that sudoers name, and what the stand-in's libraries leave."""

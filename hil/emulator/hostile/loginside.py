@@ -79,9 +79,9 @@ VARIANTS = (
     ),
     Variant(
         "sessions-end", "sshd",
-        "Something ends every connection after 5 s.",
+        "Something ends every connection after 4 s.",
         "https://github.com/paramiko/paramiko/issues/1815 (a link that ends while one waits)",
-        having(session_s=5.0),
+        having(session_s=4.0),
         says=SLOW,
     ),
     Variant(
