@@ -108,6 +108,30 @@ class Store:
         os.rename(source, target)
         self.used.add(sha256)
 
+    def append(self, name, offset, data):
+        """Writes a piece of an upload; the first one, at 0, begins it anew.
+
+        Raises:
+            AgentError: `bad_request` where the piece before is missing.
+        """
+        path = self.path("incoming", checks.file_name(name))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(path, flags | (0 if offset else os.O_TRUNC), 0o600)
+        try:
+            with os.fdopen(handle, "ab") as file:
+                if file.tell() != offset:
+                    raise checks.bad("the upload %s does not reach to %d" % (name, offset))
+                file.write(data)
+        except OSError:
+            remove(path)  # half a file helps nobody, and a full disk needs the room
+            raise
+
+    def piece(self, sha256, offset, most):
+        """At most that many bytes of a blob, from an offset on."""
+        with open(self.require(sha256, "the file"), "rb") as file:
+            file.seek(offset)
+            return file.read(most)
+
     def adopt(self, path):
         """Takes in a file made on the board; returns its sha256."""
         found = _digest(path)

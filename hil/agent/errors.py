@@ -5,13 +5,14 @@ reaches a boundary is turned into one here (`from_exception`), so the agent itse
 """
 
 import errno
+import os
 import traceback
 
 CODES = frozenset(
     (
         "protocol bad_request busy cancelled lease_held lease_lost checksum disk_full"
-        " not_permitted no_runtime no_power unsupported_opset unsupported_operator parse_failed"
-        " build_failed unknown_shape out_of_memory worker_died timeout internal"
+        " not_permitted board_state no_runtime no_power unsupported_opset unsupported_operator"
+        " parse_failed build_failed unknown_shape out_of_memory worker_died timeout internal"
     ).split()
 )
 
@@ -54,7 +55,7 @@ def from_exception(error):
         return AgentError(
             "disk_full",
             "the board's disk is full",
-            str(error),
+            "; ".join(filter(None, (str(error), _room(error.filename)))),
             "free space on the board, then run again; `hil device clean` empties the agent's cache",
         )
     # CUDA wrappers raise their own classes; what they share is the driver's wording.
@@ -68,6 +69,24 @@ def from_exception(error):
     return AgentError(
         "internal", "%s: %s" % (type(error).__name__, error), _origin(error), "report this"
     )
+
+
+def mount_of(path):
+    """The folder that the file system of a path is mounted on."""
+    path = os.path.abspath(path)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _room(path):
+    """What is left where a path lies, for people; None where that cannot be told."""
+    try:
+        mount = mount_of(path if isinstance(path, str) else os.path.expanduser("~"))
+        about = os.statvfs(mount)
+    except OSError:
+        return None
+    return "%s has %d KiB left" % (mount, about.f_bavail * about.f_frsize // 1024)
 
 
 def _origin(error):

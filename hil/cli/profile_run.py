@@ -23,6 +23,7 @@ from hil.core.errors import (
     LimitViolatedError,
     MeasurementError,
 )
+from hil.core.fallbacks import WITHOUT_JOULES
 
 if TYPE_CHECKING:
     from hil.device.config import DeviceConfig
@@ -180,6 +181,13 @@ def conclude(result: Mapping[str, Any], *, target_asked: bool) -> None:
     if result["validity"] == "invalid":
         why = "; ".join(result["reasons"])
         raise MeasurementError("the measurement is invalid", why=why, fix="run `hil doctor`")
+    refused = [one for one in result.get("fallbacks", ()) if one["name"] in WITHOUT_JOULES]
+    if refused:
+        raise MeasurementError(
+            "latency was measured; there are no joules",
+            why=refused[0]["reason"],
+            fix=refused[0]["next_step"],
+        )
     verdicts = {limit["figure"]: limit["verdict"] for limit in result.get("limits", ())}
     broken = [name for name, verdict in verdicts.items() if verdict.startswith("infeasible")]
     undecided = [name for name, verdict in verdicts.items() if verdict == "undecided"]

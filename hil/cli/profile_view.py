@@ -207,6 +207,9 @@ def notes(result: Result) -> list[str]:
     crosscheck = result.get("trtexec")
     if crosscheck:
         lines.append(_trtexec_line(crosscheck))
+    for each in result.get("fallbacks") or ():
+        lines.append(f"not as planned: {each['reason']}: {each['consequence']}")
+        lines.append(f"  next: {each['next_step']}")
     colour = COLOURS[result["validity"]]
     lines += [
         f"[{colour}]{result['validity']}:[/] {escape(reason)}" for reason in result["reasons"]

@@ -308,6 +308,7 @@ def joined_builds(results: Sequence[Result]) -> Result:
         "build_to_build": spread,
         "validity": worst,
         "reasons": reasons,
+        "fallbacks": [*{one["name"]: one for r in results for one in r["fallbacks"]}.values()],
         "limits": _limits_over_builds(results),
         "builds": list(results),
     }

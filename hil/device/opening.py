@@ -8,15 +8,18 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from hil.core.errors import HilError, LeaseTimeoutError
-from hil.device.agent_session import AgentSession, board_info
+from hil.device.agent_session import AgentSession
 from hil.device.client import AgentClient
 from hil.device.config import DeviceConfig, EmulatedDevice, LocalDevice
 from hil.device.emulated_session import emulated_link, reset_board
 from hil.device.link import Link
 from hil.device.local_session import local_link
+from hil.device.records import board_info
 from hil.device.ssh_session import ssh_link
+from hil.device.support import refuse_old
 
 POLL_S = 2.0
+PROBE_S = 300.0  # libraries that crash on import are tried one by one
 OnWait = Callable[[str, float], None]  # who holds the board; seconds of waiting left
 
 
@@ -61,11 +64,12 @@ def open_session(
         clock: wall time; None is the real one.
 
     Raises:
-        DeviceError: unreachable or unhealthy, or clocks may not be set.
+        DeviceError: unreachable or unhealthy, or too old (before anything is changed on it).
         LeaseTimeoutError: still leased after `wait_s`; the message names the holder.
     """
     with device_link(device) as link:
-        board = board_info(device.name, link.client.request("probe"))
+        board = board_info(device.name, link.client.request("probe", timeout_s=PROBE_S))
+        refuse_old(board.raw, device.runtime.name)
         lease = Lease(link.client, owner, device.lease.ttl_s)
         lease.acquire(wait_s, on_wait or _silent, clock or WallClock())
         session = AgentSession(_labelled(link, emulated=board.emulated), device, board)

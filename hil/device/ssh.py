@@ -45,13 +45,19 @@ class SshConnection:
     client: paramiko.SSHClient
     through: paramiko.SSHClient | None = None
 
-    def run(self, command: str, timeout_s: float = 30.0) -> Completed:
-        """Run one shell command to its end.
+    def run(self, command: str, timeout_s: float = 30.0, given: bytes = b"") -> Completed:
+        """Run one shell command to its end; `given` is its input.
 
         Raises:
             DeviceError: the link is lost or the command does not end in time.
         """
-        return run_command(self._transport, command, timeout_s, self.where)
+        return run_command(self._transport, command, timeout_s, self.where, given)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the link still stands, as far as is known."""
+        transport = self.client.get_transport()
+        return transport is not None and transport.is_active()
 
     def open_agent(self, command: str) -> ChannelTransport:
         """Start a long-lived command and return its channel.

@@ -16,6 +16,8 @@ from hil.core.errors import ExportError
 from hil.core.evidence import RunPlan
 from hil.core.stats import Estimate
 from hil.device.session import EngineInfo, EngineSpec, Session
+from hil.device.trtexec_run import refuse
+from hil.measure.numbers import require_joules
 from hil.measure.run import measure
 from hil.synth.seeds import derived_seed
 from hil.synth.store import RunStore
@@ -122,7 +124,10 @@ class BoardWork:
                 info = session.build(replace(self.spec, onnx_sha256=sha256, build_index=build))
             except ExportError as error:
                 return {**empty, "refused": str(error)}
+            refuse(info, "certificate, nor outputs to read accuracy from")
             measurement, evidence = measure(session, info, plan, power=self.power, rail=self.rail)
+            if self.power != "none":
+                require_joules(measurement)
             marks = evidence.marks
             seconds = (marks[-1].stop_ns - marks[0].start_ns) / 1e9 if marks else 0.0
             self.on_measured(seconds + info.build_s)
