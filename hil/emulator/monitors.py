@@ -10,8 +10,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hil.emulator.sensor import Registers
+if TYPE_CHECKING:  # every Python of the board imports this file; pydantic stays out of its way
+    from hil.emulator.sensor import Registers
 
 DRIVER = "sys/bus/i2c/drivers/ina3221x"
 FOLDER = "sys/devices/3160000.i2c"

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hil.emulator.boardmodel import BoardModel
-from hil.emulator.hostile.quirks import Quirks
+from hil.emulator.hostile.quirks import PYTHON_VARIABLE, Quirks
 from hil.emulator.launchers import launcher, python
 from hil.emulator.parameters import with_parameters
 
-PYTHON_VARIABLE = "HIL_BOARD_PYTHON"
 HOST_FOLDERS = ("/usr/bin", "/bin")
 HOST_TOOLS = """
 awk base64 basename bash cat chmod cksum cmp comm cp cut date dd df diff dirname du echo env expr

@@ -21,8 +21,7 @@ from typing import Any
 from hil.emulator.boardtime import BoardTime
 from hil.emulator.hostile import quirks as board_quirks
 from hil.emulator.hostile.disks import DiskRules
-from hil.emulator.hostile.ground import PYTHON_VARIABLE
-from hil.emulator.hostile.quirks import Quirks
+from hil.emulator.hostile.quirks import PYTHON_VARIABLE, Quirks
 from hil.emulator.launchers import PACKAGE_PARENT
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "HIL_BOARD_QUIRKS"
+PYTHON_VARIABLE = "HIL_BOARD_PYTHON"
+"""Of a Python: jetpack, or bare for one that somebody installed beside JetPack's."""
 HOME, USER, HOSTNAME = "home/nvidia", "nvidia", "tx2-emulated"
 SYSTEM_MB = 1004
 
