@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from hil.cli import bench_emulator, bench_energy
+from hil.cli import bench_emulator, bench_energy, bench_hostile
 from hil.cli.options import JsonOption, load_device, owner
 from hil.cli.terminal import out, print_json, say
 
 app = typer.Typer(help="Benchmarks that anyone can run.", no_args_is_help=True)
 bench_energy.register(app)
 bench_emulator.register(app)
+bench_hostile.register(app)
 
 
 @app.callback()
