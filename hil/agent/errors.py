@@ -16,6 +16,7 @@ CODES = frozenset(
     ).split()
 )
 
+_ROOM_KIB = 65536
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -86,7 +87,9 @@ def _room(path):
         about = os.statvfs(mount)
     except OSError:
         return None
-    return "%s has %d KiB left" % (mount, about.f_bavail * about.f_frsize // 1024)
+    free_kib = about.f_bavail * about.f_frsize // 1024
+    told = "%s has %d KiB left" % (mount, free_kib)
+    return told if free_kib < _ROOM_KIB else told + ": a quota or its inodes may be used up"
 
 
 def _origin(error):

@@ -111,7 +111,11 @@ class Methods:
         board = self._board
         versions = self._runner.versions(job)
         told = surroundings.read(board.root)
-        told["import_deaths"] = self._runner.libraries.deaths
+        libraries = self._runner.libraries
+        told["import_deaths"] = libraries.deaths
+        told["tensorrt_elsewhere"] = None
+        if versions["tensorrt"] is None and board.l4t() is not None:
+            told["tensorrt_elsewhere"] = libraries.elsewhere("tensorrt", board.root)
         about = {
             "model": board.model(),
             "l4t": board.l4t(),

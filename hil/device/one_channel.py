@@ -111,7 +111,7 @@ def other_python(shell: InputShell) -> str | None:
 
 
 def _sha256(shell: InputShell, path: str) -> str | None:
-    done = shell.run(f"sha256sum {shlex.quote(path)}")
+    done = shell.run(f"printf '\\n'; sha256sum {shlex.quote(path)}")
     words = done.out.split()
     # a login shell's greeting may come first: the line we want names the path
     return words[-2] if done.status == 0 and len(words) > 1 and words[-1] == path else None

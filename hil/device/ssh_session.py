@@ -64,8 +64,10 @@ def agent_over(
             client, hello = _started(connection, agent, place.path, facts, ending, home)
             files = one_channel.AgentFiles(client)
             why = refused.why or refused.what
-            facts |= {"files": "agent", "files_why": why}
-            facts |= {} if home is None else {"home": home, "home_why": why}
+            if home is None:
+                facts |= {"files": "agent", "files_why": why}
+            else:
+                facts |= {"home": home, "home_why": why}
         link = Link(client, files, hello, provenance, shell=connection, facts=facts)
         yield link if reset is None else replace(link, reset=reset)
 

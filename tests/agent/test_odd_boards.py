@@ -181,3 +181,13 @@ def test_a_source_that_ends_by_itself_is_told_at_once(bench):
     assert {"kind": "source_ended", "source": 0} in events
     told = [n for n, kind in enumerate(kinds) if kind == "power"]
     assert kinds.index("source_ended") > max(told)
+
+
+def test_another_python_that_has_tensorrt_is_named(bench):
+    for name, status in (("python3.5", 1), ("python3.6", 0), ("python3-config", 0)):
+        bench.board.program(name, f"exit {status}\n")
+
+    told = bench.greeted().call("probe")
+
+    assert told["tensorrt"] is None
+    assert told["tensorrt_elsewhere"] == f"{bench.board.root}/usr/bin/python3.6"
