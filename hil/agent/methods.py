@@ -89,6 +89,7 @@ class Methods:
             "pid": os.getpid(),
             "root": self._board.root,
             "state_dir": self._store.folder,
+            "state_dir_refused": self._store.refused,
             "boot_id": self._board.boot_id,
         }
 

@@ -51,6 +51,7 @@ BLAME: Mapping[str, Blame] = {
     "checksum": Blame(DeviceError, "the bytes were damaged on the way or on the disk; try again"),
     "disk_full": Blame(DeviceError, "free space on the board, e.g. with `hil device clean`"),
     "board_state": Blame(UnpinnedError, "set power mode and clocks by hand, then run again"),
+    "unwritable": Blame(DeviceError, "make the login's home writable on the board"),
     "not_permitted": Blame(UnpinnedError, "add the sudoers line that `hil doctor` prints"),
     "no_runtime": Blame(NoRuntimeError, "install JetPack's TensorRT, or choose another runtime"),
     "no_power": Blame(NoPowerError, "set power.source: none to measure latency alone"),

@@ -42,11 +42,14 @@ exit 1
 """
 _PYTHON = "hil-python "
 _FIND_PYTHON = f"""\
-for python in /usr/bin/python3 /usr/local/bin/python3 /bin/python3 /opt/python3/bin/python3 \
-    /usr/bin/python3.[6-9] /usr/bin/python3.1[0-9] /usr/local/bin/python3.[0-9]*; do
-  if [ -x "$python" ] && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))'; then
-    printf '\\n{_PYTHON}%s\\n' "$python"; exit 0
+try() {{
+  if [ -x "$1" ] && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 6))'; then
+    printf '\\n{_PYTHON}%s\\n' "$1"; exit 0
   fi
+}}
+for minor in 6 7 8 9 10 11 12 13 14; do try "$(command -v python3.$minor)"; done
+for python in /usr/bin/python3 /usr/local/bin/python3 /bin/python3 /opt/python3/bin/python3; do
+  try "$python"
 done
 exit 1
 """

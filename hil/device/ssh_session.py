@@ -53,6 +53,8 @@ def agent_over(
                 path = install_agent(connection, sftp, agent_bundle(), connection.where)
                 client, hello = _started(connection, agent, path, facts, failing)
                 files: BoardFiles = sftp
+                if hello.get("state_dir_refused"):
+                    files = one_channel.AgentFiles(client)
                 ending.push(failing.pop_all())
         except (TooOldError, NoPythonError, ProtocolError):
             raise
@@ -68,6 +70,8 @@ def agent_over(
                 facts |= {"files": "agent", "files_why": why}
             else:
                 facts |= {"home": home, "home_why": why}
+        if hello.get("state_dir_refused"):
+            facts |= {"home": hello["state_dir"], "home_why": hello["state_dir_refused"]}
         link = Link(client, files, hello, provenance, shell=connection, facts=facts)
         yield link if reset is None else replace(link, reset=reset)
 
