@@ -122,8 +122,8 @@ def run_verb(argv: Sequence[str], folder: Path, limit_s: float = LIMIT_S) -> End
         process.kill()
         out, err = process.communicate()
         status = None
-    texts = [each.decode("utf-8", errors="replace") for each in (out, err)]
-    return Ending(argv[0], status, *texts, time.monotonic() - began_s)
+    said, complained = (each.decode("utf-8", errors="replace") for each in (out, err))
+    return Ending(argv[0], status, said, complained, time.monotonic() - began_s)
 
 
 @dataclass(frozen=True)
