@@ -173,7 +173,7 @@ def _build_failure(board, done):
         fix = "close other programs on the board, lower runtime.workspace_mib, or add swap"
         return AgentError("out_of_memory", "the board ran out of memory while building", why, fix)
     for words, code, fix in _BUILD_FIXES:
-        if words in why:
+        if words.lower() in why.lower():
             memory = board.memory_text() if code == "out_of_memory" else None
             told = "; ".join(filter(None, (why, memory)))
             return AgentError(code, "trtexec could not build an engine", told, fix)

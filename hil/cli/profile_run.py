@@ -181,6 +181,11 @@ def conclude(result: Mapping[str, Any], *, target_asked: bool) -> None:
     if result["validity"] == "invalid":
         why = "; ".join(result["reasons"])
         raise MeasurementError("the measurement is invalid", why=why, fix="run `hil doctor`")
+    verdicts = {limit["figure"]: limit["verdict"] for limit in result.get("limits", ())}
+    broken = [name for name, verdict in verdicts.items() if verdict.startswith("infeasible")]
+    undecided = [name for name, verdict in verdicts.items() if verdict == "undecided"]
+    if broken:
+        raise LimitViolatedError(f"over the limit: {', '.join(broken)}")
     refused = [one for one in result.get("fallbacks", ()) if one["name"] in WITHOUT_JOULES]
     if refused:
         raise MeasurementError(
@@ -188,11 +193,6 @@ def conclude(result: Mapping[str, Any], *, target_asked: bool) -> None:
             why=refused[0]["reason"],
             fix=refused[0]["next_step"],
         )
-    verdicts = {limit["figure"]: limit["verdict"] for limit in result.get("limits", ())}
-    broken = [name for name, verdict in verdicts.items() if verdict.startswith("infeasible")]
-    undecided = [name for name, verdict in verdicts.items() if verdict == "undecided"]
-    if broken:
-        raise LimitViolatedError(f"over the limit: {', '.join(broken)}")
     if undecided:
         raise MeasurementError(
             f"undecided: {', '.join(undecided)}",

@@ -17,7 +17,7 @@ Facts = Mapping[str, Any]
 WITHOUT_JOULES = ("no_joules", "unknown_rail")
 """Names of those after which no joules are told."""
 WALL_CLOCK_OFF_S = 3600.0
-WALL_CLOCK_STEP_S = 5.0
+WALL_CLOCK_STEP_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def _signal(status: Any) -> str:
     return f"signal {number} ({known[number]})" if number in known else f"signal {number}"
 
 
-def _cores(board: Facts, _session: Facts) -> Iterator[Fallback]:
-    if board.get("cores_online") == 1:
+def _cores(board: Facts, session: Facts) -> Iterator[Fallback]:
+    if session.get("cores_online", board.get("cores_online")) == 1:
         yield Fallback(
             "one_core",
             "only one CPU core of the board is online",
@@ -139,17 +139,34 @@ def _display(board: Facts, _session: Facts) -> Iterator[Fallback]:
         )
 
 
+def wall_clock_facts(off_s: float, off_before_s: float) -> dict[str, float]:
+    """Return what a session tells of its board's wall clock: nothing where it is right.
+
+    Rounded, so that what two runs of one board tell is the same.
+
+    Args:
+        off_s: how far it is ahead of ours now.
+        off_before_s: how far it was when the session opened.
+    """
+    told = {}
+    if abs(off_before_s) > WALL_CLOCK_OFF_S:
+        told["wall_clock_off_s"] = 3600.0 * round(off_before_s / 3600.0)
+    if abs(off_s - off_before_s) > WALL_CLOCK_STEP_S:
+        told["wall_clock_stepped_s"] = 10.0 * round((off_s - off_before_s) / 10.0)
+    return told
+
+
 def _clock(_board: Facts, session: Facts) -> Iterator[Fallback]:
     step = "set the time on the board (timedatectl set-ntp true); no figure depends on it"
     off_s, stepped_s = session.get("wall_clock_off_s"), session.get("wall_clock_stepped_s")
-    if off_s is not None and abs(off_s) > WALL_CLOCK_OFF_S:
+    if off_s is not None:
         yield Fallback(
             "wall_clock",
             f"the board's wall clock is {_span(off_s)} {'ahead' if off_s > 0 else 'behind'}",
             "dates that the board writes are unreliable; figures use its monotonic clock alone",
             step,
         )
-    if stepped_s is not None and abs(stepped_s) > WALL_CLOCK_STEP_S:
+    if stepped_s is not None:
         yield Fallback(
             "wall_clock_stepped",
             f"the board's wall clock was set by {_span(stepped_s)} during the session",

@@ -23,13 +23,13 @@ from hil.device.faults import NoPowerError, UnpinnedError
 from hil.device.link import Link
 from hil.device.power_choice import FirstLines, PowerChoice, PowerLostError, told_instead
 from hil.device.records import engine_info, engine_params, engine_record
+from hil.device.samples import dtype_of, sample_count, stacked
 from hil.device.session import (
     BoardInfo,
     Decide,
     EngineInfo,
     EngineSpec,
     PlausibleDraws,
-    TensorInfo,
     TrtexecRun,
 )
 from hil.device.sources import Chosen, HostMeters, clock_rows, host_meters, in_order
@@ -55,8 +55,8 @@ class AgentSession:
         self._power = PowerChoice(device.power, board.raw)
         self._facts: dict[str, Any] = dict(link.facts)
         wall_s = board.raw.get("wall_clock_s")
-        if wall_s is not None:
-            self._facts["wall_clock_off_s"] = float(wall_s) - time.time()
+        self._wall_off_s = None if wall_s is None else float(wall_s) - time.time()
+        self._note_wall_clock(self._wall_off_s)
 
     @property
     def name(self) -> str:
@@ -79,7 +79,9 @@ class AgentSession:
         lost = self._power.lost(power)
         if lost is not None and lost["instead"] is None:
             session["no_power"] = dict(lost)
-        return {**self._board.raw, "name": self._board.name, fallbacks.SESSION: session}
+        # Evidence of two runs in the same state is the same, and so holds no date.
+        raw = {key: value for key, value in self._board.raw.items() if key != "wall_clock_s"}
+        return {**raw, "name": self._board.name, fallbacks.SESSION: session}
 
     def put_blob(self, data: bytes) -> str:
         """Ship bytes once, verified on the board; return their sha256."""
@@ -201,9 +203,10 @@ class AgentSession:
             if reading is not None:
                 take = FirstLines(reading, take).take
             asked = {**engine_params(info), **params, "power": list(chosen.on_board)}
-            result = self._link.client.request(
-                method, asked, on_event=take, timeout_s=run_timeout_s(plan)
-            )
+            limit_s = run_timeout_s(plan)
+            if info.spec.runtime == trtexec_run.RUNTIME:
+                limit_s += trtexec_run.MORE_S
+            result = self._link.client.request(method, asked, on_event=take, timeout_s=limit_s)
             if chosen.on_host:
                 meters.sync += clock_rows(self._board_ns)
             self._look_at_the_date()
@@ -221,9 +224,11 @@ class AgentSession:
     def _look_at_the_date(self) -> None:
         """Note whether somebody set the board's wall clock since the session opened."""
         wall_s = self._link.client.request("clock").get("wall_s")
-        if wall_s is not None and "wall_clock_off_s" in self._facts:
-            off_s = float(wall_s) - time.time()
-            self._facts["wall_clock_stepped_s"] = off_s - self._facts["wall_clock_off_s"]
+        self._note_wall_clock(None if wall_s is None else float(wall_s) - time.time())
+
+    def _note_wall_clock(self, off_s: float | None) -> None:
+        if off_s is not None and self._wall_off_s is not None:
+            self._facts |= fallbacks.wall_clock_facts(off_s, self._wall_off_s)
 
     def infer(
         self, info: EngineInfo, inputs: Mapping[str, NDArray[np.generic]]
@@ -304,6 +309,8 @@ class AgentSession:
                 denied[error.what] = {"what": error.what, "why": error.why, "fix": error.fix}
             else:
                 self._facts["found_pinned"] = bool(told.get("found_pinned"))
+                cores = (told.get("state") or {}).get("cpu_hz")
+                self._facts |= {"cores_online": len(cores)} if cores else {}
                 break
         self._facts["denied"] = list(denied.values())
 
@@ -313,7 +320,7 @@ class AgentSession:
 
     def _output(self, out: Mapping[str, Any]) -> NDArray[np.generic]:
         data = self.get_blob(str(out["sha256"]))
-        return np.frombuffer(data, dtype=_dtype(str(out["dtype"]))).reshape(out["shape"])
+        return np.frombuffer(data, dtype=dtype_of(str(out["dtype"]))).reshape(out["shape"])
 
 
 @dataclass(frozen=True)
@@ -362,31 +369,6 @@ class _Scene:
             power=power,
             start=collector.start,
         )
-
-
-def sample_count(info: EngineInfo, inputs: Mapping[str, NDArray[np.generic]]) -> int:
-    """Return N of inputs shaped (N, *sample).
-
-    Raises:
-        ValueError: names, shapes or N do not fit the engine.
-    """
-    expected = {tensor.name: tensor.shape[1:] for tensor in info.inputs}
-    got = {name: tuple(values.shape[1:]) for name, values in inputs.items()}
-    if got != expected:
-        raise ValueError(f"inputs shaped {got} a sample; the engine takes {expected}")
-    counts = {values.shape[0] for values in inputs.values()}
-    if len(counts) != 1:
-        raise ValueError(f"inputs of different numbers of samples: {sorted(counts)}")
-    return int(counts.pop())
-
-
-def stacked(tensor: TensorInfo, values: NDArray[np.generic]) -> bytes:
-    """Return samples as the agent takes them: C order, in the engine's own type."""
-    return np.ascontiguousarray(values, dtype=_dtype(tensor.dtype)).tobytes()
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    return np.dtype(name).newbyteorder("<")  # every Jetson is little-endian
 
 
 def run_timeout_s(plan: RunPlan) -> float:

@@ -110,7 +110,8 @@ class FirstLines:
             PowerLostError: the source is of no use.
         """
         if event.get("source") == 0 and event.get("kind") == "source_ended":
-            raise PowerLostError(f"{self._source} ended by itself during the run")
+            last = "" if self._understood or not self._seen else f": {self._seen[-1][:120]!r}"
+            raise PowerLostError(f"{self._source} ended by itself during the run{last}")
         if event.get("source") == 0 and event.get("kind") == "power" and not self._understood:
             self._look([str(line) for _, line in event["lines"]])
         return self._take(event)

@@ -14,6 +14,7 @@ from hil.device.session import BoardInfo, EngineInfo, EngineSpec
 from hil.device.trtexec_layout import MARK, lay_out, read_queries
 
 RUNTIME = "trtexec"
+MORE_S = 600.0  # loading the engine, and writing down every query
 LONG_BLOCKS = 16
 """Windows of a run that would stop itself: trtexec's time is fixed before it starts."""
 

@@ -120,3 +120,12 @@ def test_the_end_of_the_first_source_is_a_loss_and_that_of_another_is_not():
     with pytest.raises(PowerLostError, match="ina3221 ended"):
         watch.take({"kind": "source_ended", "source": 0})
     assert len(taken) == 2
+
+
+def test_the_last_words_of_a_source_that_will_not_start_are_told():
+    """As tegrastats does where another one runs: it is not ended, and its reason is passed on."""
+    watch = watcher([])
+    watch.take(lines("ERROR: exits as an instance (pid = 4711) exists"))
+
+    with pytest.raises(PowerLostError, match="pid = 4711"):
+        watch.take({"kind": "source_ended", "source": 0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -108,33 +109,38 @@ def test_windows_are_whole_and_lie_in_the_load(evidence):
     assert high_ns - low_ns < 1e9
 
 
-def test_its_figures_are_those_of_our_own_loop_where_computation_rules(session):
+def test_its_figures_fit_our_own_loop_s_and_what_trtexec_prints(session):
     """The same network on a board of the same seed, by our loop; launches are hidden behind it."""
     onnx = network(channels=256, shape=(1, 3, 112, 112))
 
-    def measured(by: Session):
+    def run(by: Session) -> Evidence:
         info = by.build(EngineSpec(by.put_blob(onnx), precision="fp16"))
-        return measurement(by.run(info, PLAN, "tegrastats"), "VDD_IN")
+        return by.run(info, PLAN, "tegrastats")
 
-    got = measured(session)
+    evidence = run(session)
     other = EmulatedBoard(Options(seed=11))
     try:
         with open_session(device(other, "python3"), owner="test") as ours:
-            beside = measured(ours)
+            beside = measurement(run(ours), "VDD_IN")
     finally:
         other.close()
 
-    for name in ("power_w", "energy_mj", "idle_power_w", "latency_p50_ms"):
-        assert got.figure(name).value == pytest.approx(beside.figure(name).value, rel=0.05), name
-    assert got.latency_p50_ms.value < beside.latency_p50_ms.value  # it holds no launch
+    got = measurement(evidence, "VDD_IN")
+    for name in ("power_w", "idle_power_w"):
+        assert got.figure(name).value == pytest.approx(beside.figure(name).value, rel=0.1), name
+    ratio = got.latency_p50_ms.value / beside.latency_p50_ms.value
+    assert 0.7 < ratio < 1  # it holds no launch
+    said = "\n".join(text for _, text in evidence.start["trtexec"]["said"])
+    qps = float(re.search(r"Throughput: ([\d.]+) qps", said).group(1))
+    assert got.energy_mj.value == pytest.approx(1e3 * got.power_w.value / qps, rel=0.01)
 
 
 def test_a_run_that_would_stop_itself_is_made_long_instead(session, engine):
-    plan = RunPlan(0.0, 3.0, 2.5, blocks=4, max_blocks=200, interval_ms=100)
+    plan = RunPlan(0.0, 3.0, 2.5, blocks=4, max_blocks=5, interval_ms=100)
 
     got, evidence = measure(session, engine, plan, power="none", rail=None)
 
-    assert len(evidence.named("block")) == 16
+    assert len(evidence.named("block")) == 5
     assert got.energy_mj is None
     assert got.latency_p50_ms is not None
 
