@@ -75,6 +75,18 @@ def test_a_refusal_names_the_cause_and_the_next_step():
     assert kind(ended(3, err="error: sudo: a password is required\n")) == "unexplained"
 
 
+def test_a_latency_without_joules_must_say_why():
+    alone = figure(energy_mj=None, energy_mj_u95_total=None)
+    why = "error: no energy\n  why:  sudo: a password is required\n  next: add the line\n"
+    assert kind(ended(5, alone, why)) == "refused"
+    assert kind(ended(5, alone, "error: no energy\n")) == "unexplained"
+
+
+def test_a_right_figure_that_missed_its_target_says_what_to_do():
+    assert kind(ended(5, figure(), "error: not tight enough\n  next: --max-time 300s\n")) == "valid"
+    assert kind(ended(5, figure())) == "unexplained"
+
+
 @pytest.mark.parametrize("status", [7, 8])
 def test_a_refusal_that_blames_somebody_else_explains_nothing(status):
     assert kind(ended(status, err=REFUSED)) == "unexplained"
