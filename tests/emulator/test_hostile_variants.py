@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import contextlib
+import json
 import re
 import shlex
 import socket
@@ -250,6 +251,38 @@ def test_a_weak_supply_resets_the_board_once():
         assert boot_id.read_text() != first
         assert "brown-out" in board.quirks.names
         assert "reboot" not in board.faults()
+
+
+def test_what_a_small_board_is_asked_for_memory_is_told_without_taking_it():
+    ask = """
+import tensorrt as t
+logger = t.Logger(t.Logger.ERROR)
+engine = t.Runtime(logger).deserialize_cuda_engine(open("net.plan", "rb").read())
+print(engine.device_memory_size, engine.create_execution_context())
+"""
+    with served("memory-full") as board, login(board) as client:
+        with client.open_sftp().open("net.onnx", "wb") as file:
+            file.write(sample_network())
+        trtexec = f"{R}/usr/src/tensorrt/bin/trtexec --onnx=net.onnx --saveEngine=net.plan"
+        assert say(client, trtexec + " --buildOnly").status == 0
+        hog = "import pycuda.autoinit, pycuda.driver as d\n"
+        hog += "m = d.mem_alloc(d.mem_get_info()[0] - 12000)\n"
+        said = say(client, f"python3 -c {shlex.quote(hog + ask)}")
+    assert re.fullmatch(r"\d{5,} None", said.out.splitlines()[-1]), said
+
+
+def test_the_truth_about_an_engine_is_that_of_a_board_left_alone():
+    truths = {}
+    for name in ("jetpack-4.6.x", "foreign-gpu", "rails-swapped"):
+        with served(name) as board, login(board) as client:
+            with client.open_sftp().open("net.onnx", "wb") as file:
+                file.write(sample_network())
+            run = f"{R}/usr/src/tensorrt/bin/trtexec --onnx=net.onnx --duration=0 --iterations=1"
+            assert say(client, run).status == 0
+            truths[name] = json.loads(say(client, "hil-board quiet --mode 0").out)
+    alone = truths.pop("jetpack-4.6.x")
+    assert alone["energy_mj"] == pytest.approx(alone["power_w"] * alone["latency_ms"])
+    assert all(truth == pytest.approx(alone, rel=1e-3) for truth in truths.values())
 
 
 def test_no_engine_has_run_on_a_fresh_board():
