@@ -47,9 +47,13 @@ def run_bench(
     # Threads: what takes time runs in the processes that each board and each verb start.
     with ThreadPoolExecutor(workers) as pool:
         waiting = [pool.submit(run_board, label, options, verbs) for label, options in jobs]
-        for done in as_completed(waiting):
-            outcomes.append(done.result())
-            tell(outcomes[-1])
+        try:
+            for done in as_completed(waiting):
+                outcomes.append(done.result())
+                tell(outcomes[-1])
+        except BaseException:  # Ctrl-C ends the boards under way and begins no other
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return summary(outcomes)
 
 

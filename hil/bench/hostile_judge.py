@@ -105,6 +105,8 @@ def _one(ending: Ending, says: Sequence[str], truth: Mapping[str, float] | None)
         return Verdict("crash", ending.verb, f"exit {ending.status}: {text[-TAIL:].strip()}")
     result = _result(ending.out) if ending.verb == "profile" else None
     if result is not None:
+        if _joules_refused(ending, result):
+            return _refusal(ending, says)
         return _figure(ending, result, truth)
     if ending.status == ExitCode.GOOD:
         return Verdict("valid", ending.verb, "nothing to complain about")
@@ -119,6 +121,11 @@ def _result(out: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "validity" in found else None
 
 
+def _joules_refused(ending: Ending, result: Mapping[str, Any]) -> bool:
+    """Whether this is a latency alone, and the exit code says that energy was refused."""
+    return ending.status == ExitCode.MEASUREMENT and result.get("energy_mj") is None
+
+
 def _figure(
     ending: Ending, result: Mapping[str, Any], truth: Mapping[str, float] | None
 ) -> Verdict:
@@ -129,10 +136,12 @@ def _figure(
         if not reasons:
             return Verdict("unexplained", ending.verb, f"{validity} without a reason")
         return Verdict(validity, ending.verb, "; ".join(map(_words, reasons)))
-    if ending.status != ExitCode.GOOD:
-        return Verdict("unexplained", ending.verb, f"valid, and yet exit {ending.status}")
     off = _off(result, truth)
-    return Verdict("wrong", ending.verb, off) if off else Verdict("valid", ending.verb, "")
+    if off:
+        return Verdict("wrong", ending.verb, off)
+    if ending.status != ExitCode.GOOD and "next:" not in ending.err:
+        return Verdict("unexplained", ending.verb, f"valid, and yet exit {ending.status}")
+    return Verdict("valid", ending.verb, "")
 
 
 def _words(reason: object) -> str:
@@ -177,6 +186,7 @@ def _refusal(ending: Ending, says: Sequence[str]) -> Verdict:
 def _complaint(ending: Ending) -> str:
     """What was said about what is wrong: a doctor's lines that are not ok, and the error."""
     if ending.verb == "profile":
-        return ending.err
+        reasons = (_result(ending.out) or {}).get("reasons") or ()
+        return "\n".join([*map(_words, reasons), ending.err])
     lines = [line for line in ending.out.splitlines() if not line.startswith("ok ")]
     return "\n".join([*lines, ending.err])

@@ -21,12 +21,14 @@ from hil.emulator.client import BoardRefusedError
 from hil.emulator.serve import EmulatedBoard, Options
 from hil.net.reference import reference_network
 
-LIMIT_S = 90.0
+LIMIT_S = 180.0
 """After so long a verb is taken to hang; on a healthy board it takes a few seconds."""
 SETTLE_S = 8.0
 """Of our time, in which what ran on the board may still end and put it in order."""
 PROFILE = ("profile", "net.onnx", "-d", "board.yaml", "--json", "--no-keep")
 WINDOWS = ("--target-ci", "3%", "--max-time", "60s")
+KEPT = 4000
+"""Of what a verb said, kept in the result."""
 WATCHED = ("etc", "home", "root", "tmp", "usr", "var")
 ALLOWED = (".hil/", ".cache/", "tmp/.ses", "var/lib/hil/clocks.conf", "tmp/.tstats.txt")
 """The agent's own folder, the file that sudoers name, and what the stand-in's libraries leave."""
@@ -66,6 +68,7 @@ class Outcome:
             **asdict(self.verdict),
             "good": self.verdict.good,
             "wall_s": round(self.wall_s, 1),
+            "said": {each.verb: [each.out[-KEPT:], each.err[-KEPT:]] for each in self.endings},
             "verbs": {each.verb: each.status for each in self.endings},
             "seconds": {each.verb: round(each.wall_s, 1) for each in self.endings},
         }
@@ -122,8 +125,8 @@ def run_verb(argv: Sequence[str], folder: Path, limit_s: float = LIMIT_S) -> End
         process.kill()
         out, err = process.communicate()
         status = None
-    texts = [each.decode("utf-8", errors="replace") for each in (out, err)]
-    return Ending(argv[0], status, *texts, time.monotonic() - began_s)
+    said, complained = (each.decode("utf-8", errors="replace") for each in (out, err))
+    return Ending(argv[0], status, said, complained, time.monotonic() - began_s)
 
 
 @dataclass(frozen=True)

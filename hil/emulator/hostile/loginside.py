@@ -209,4 +209,11 @@ VARIANTS = (
         having(leftovers=("state-is-a-file",)),
         says=(r"\.hil",),
     ),
+    Variant(
+        "lease-of-root", "lease",
+        "Somebody ran hil as root before: the lease's file is root's, and nobody else may open it.",
+        "the like of jetson.md 1.1 (jetson_stats #360, a file of root's in a shared folder)",
+        having(disk={"run/lock/hil-board.lease": "EACCES"}),
+        says=(r"lease", r"lock", r"permission"),
+    ),
 )  # fmt: skip

@@ -118,9 +118,7 @@ def of_this_board() -> Quirks:
 def read(path: Path) -> Quirks:
     """Reads what `Quirks.write` wrote."""
     stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return Quirks(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in stored.items()
-        }
-    )
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return Quirks(**fields)
