@@ -201,7 +201,9 @@ def _reaching(_board: Facts, session: Facts) -> Iterator[Fallback]:
     if session.get("python"):
         yield Fallback(
             "other_python",
-            f"the login's PATH on the board has no {session.get('python_asked') or 'python3'}",
+            f"the login's python3 {session['python_lacks']}"
+            if session.get("python_lacks")
+            else "the login's PATH on the board has no python3",
             f"{session['python']} runs the agent; no figure changes",
             f"set agent.python: {session['python']} in the device file",
         )

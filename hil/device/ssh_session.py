@@ -103,7 +103,7 @@ def _started(
         if found is None:
             _refuse_old(connection, agent)
             raise
-        facts |= {"python": found, "python_asked": agent.python}
+        facts |= {"python": found}
         argv = agent_argv(agent.model_copy(update={"python": found}), path)
         return _greeted(connection, argv, home, ending)
     except DeviceError:

@@ -29,6 +29,11 @@ BOARDS = (
     ({"session": {"files": "agent", "files_why": "no SFTP"}}, "files_by_agent", "note"),
     ({"session": {"home": "/var/tmp/hil-1000", "home_why": "EROFS"}}, "other_folder", "note"),
     ({"session": {"python": "/usr/bin/python3.6"}}, "other_python", "note"),
+    (
+        {"session": {"python": "/usr/bin/python3.6", "python_lacks": "has no TensorRT"}},
+        "other_python",
+        "note",
+    ),
     ({"session": {"no_power": LOST}}, "no_joules", "suspect"),
 )
 RUNS = (
