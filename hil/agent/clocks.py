@@ -26,6 +26,7 @@ class Clocks:
         self._store = store
         self.conf = os.path.join(board.root, _CLOCKS_FILE)
         self.found_pinned = False
+        self._modes = set(range(5))
 
     def pending(self):
         """True while something waits to be given back."""
@@ -96,7 +97,15 @@ class Clocks:
     def _record(self):
         return self._store.read_json(RECORD)
 
+    def _way_back(self, program, *arguments):
+        """Demands that what is about to change may be given back, before it is changed."""
+        if self._board.program("sudo") and not self.permitted(program, *arguments):
+            raise self._refusal(program, arguments, "what is changed could not be given back")
+
     def _set_mode(self, mode, record):
+        if record["nvpmodel"] is not None:
+            self._modes |= {mode, record["nvpmodel"]["id"]}
+            self._way_back("nvpmodel", "-m", str(record["nvpmodel"]["id"]))
         record["mode_changed"] = record["nvpmodel"] is not None
         self._store.write_json(record, RECORD)
         try:
@@ -126,6 +135,7 @@ class Clocks:
                 "sudo install -d -m 0755 %s" % os.path.dirname(self.conf),
             )
         if not record["clocks"]:
+            self._way_back("jetson_clocks", "--restore", self.conf)
             # jetson_clocks asks whether it may overwrite an older file and stores nothing at
             # end of file; the one answer, then end of file, cannot hang.
             self._sudo("jetson_clocks", "--store", self.conf, given=b"y\n")
@@ -187,7 +197,7 @@ class Clocks:
         """The exact permission needed: no wildcards, and `""` so that no argument sneaks in."""
         mode = self._board.program("nvpmodel") or "/usr/sbin/nvpmodel"
         clocks = self._board.program("jetson_clocks") or "/usr/bin/jetson_clocks"
-        lines = ["%s -m %d" % (mode, number) for number in range(5)]
+        lines = ["%s -m %d" % (mode, number) for number in sorted(self._modes)]
         lines += ['%s ""' % clocks]
         lines += ["%s --%s %s" % (clocks, verb, self.conf) for verb in ("store", "restore")]
         return "%s ALL=(root) NOPASSWD: %s" % (_user(), ", ".join(lines))

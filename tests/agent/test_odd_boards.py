@@ -103,7 +103,7 @@ def test_what_sudo_denies_leaves_nothing_to_give_back(bench):
 
 def test_clocks_denied_after_the_mode_was_set_leave_the_mode_to_give_back(bench):
     refuse = 'case "$*" in *jetson_clocks*) echo "sudo: no" >&2; exit 1;; esac\n'
-    bench.board.program("sudo", f'shift\n{refuse}exec "$@"\n')
+    bench.board.program("sudo", f'shift\n[ "$1" = -l ] && exit 0\n{refuse}exec "$@"\n')
     agent = bench.greeted()
     agent.lease()
     agent.error("board_pin", nvpmodel=0, clocks=True)
@@ -221,3 +221,37 @@ def test_a_piece_that_does_not_follow_is_refused(bench):
     assert agent.error("blob_write", name="up", offset=9, data_b64="QUJD")["code"] == "bad_request"
     assert agent.error("blob_write", name="up", offset=3, data_b64="!")["code"] == "bad_request"
     assert agent.error("blob_write", name="../up", offset=0, data_b64="")["code"] == "bad_request"
+
+
+SUDO = """[ "$1" = -n ] && shift
+[ "$1" = -l ] && {{ shift; list=1; }}
+case "$*" in *{denied}*) echo "sudo: a password is required" >&2; exit 1;; esac
+[ -n "$list" ] && exit 0
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("denied", "ask"), [("-m 3", {"nvpmodel": 0, "clocks": False}), ("--restore", {"clocks": True})]
+)
+def test_what_could_not_be_given_back_is_not_changed(bench, denied, ask):
+    bench.board.program("sudo", SUDO.format(denied=denied))
+    agent = bench.greeted()
+    agent.lease()
+
+    refusal = agent.error("board_pin", **ask)
+
+    assert refusal["code"] == "not_permitted"
+    assert "could not be given back" in refusal["why"]
+    assert denied in refusal["fix"]
+    assert not [call for call in bench.board.calls() if not call.endswith("-q")]
+    assert not bench.board.restore_file.exists()
+
+
+def test_the_line_for_sudoers_names_a_mode_of_the_lab_s_own(bench):
+    bench.board.write("mode", "7")
+    bench.board.program("sudo", SUDO.format(denied="-m 7"))
+    agent = bench.greeted()
+    agent.lease()
+
+    assert "nvpmodel -m 7," in agent.error("board_pin", nvpmodel=0, clocks=False)["fix"]

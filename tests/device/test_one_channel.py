@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hil.device.opening import device_link, open_session
 from hil.device.session import EngineSpec
 from hil.device.ssh_channels import Completed
 from hil.device.support import TooOldError
-from tests.device.conftest import SFTP, an_ssh_server
+from tests.device.conftest import SFTP, an_ssh_server, write_program
 from tests.device.test_sessions import SHORT, board_root, exercise, network, sound
 
 pytestmark = pytest.mark.board
@@ -122,6 +123,30 @@ def test_a_python3_that_is_not_on_path_is_found(tmp_path):
         with device_link(device(server, tmp_path)) as link:
             assert link.facts["python"].endswith("python3")
             assert link.client.request("ping") == {}
+
+
+def test_a_python_that_has_tensorrt_runs_the_agent_where_the_login_s_has_none(ssh_server, tmp_path):
+    odd = device(ssh_server, tmp_path)
+    root = tmp_path / "root"
+    for folder in ("etc", "usr/bin", "site"):
+        (root / folder).mkdir(parents=True)
+    (root / "etc/nv_tegra_release").write_text("# R32 (release), REVISION: 7.1, GCID: 1\n")
+    (root / "site/tensorrt.py").write_text("__version__ = '8.2.1.8'\n")
+    other = root / "usr/bin/python3.6"
+    text = f'#!/bin/sh\nPYTHONPATH={root}/site exec {sys.executable} "$@"\n'
+    write_program(other, text)
+
+    with open_session(odd, owner="test") as session:
+        assert session.board.tensorrt == "8.2.1.8"
+        (told,) = fallbacks.of_board(session.facts())
+    assert told.name == "other_python"
+    assert str(other) in told.next_step
+
+    chosen = odd.model_copy(
+        update={"agent": odd.agent.model_copy(update={"python": sys.executable})}
+    )
+    with open_session(chosen, owner="test") as session:
+        assert session.board.tensorrt is None  # what a person chose stays
 
 
 def test_a_release_too_old_to_run_the_agent_is_named(ssh_server, tmp_path):
