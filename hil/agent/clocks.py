@@ -97,15 +97,16 @@ class Clocks:
     def _record(self):
         return self._store.read_json(RECORD)
 
-    def _way_back(self, program, *arguments):
+    def _way_back(self, program, there, back):
         """Demands that what is about to change may be given back, before it is changed."""
-        if self._board.program("sudo") and not self.permitted(program, *arguments):
-            raise self._refusal(program, arguments, "what is changed could not be given back")
+        if self.permitted(program, *there) and not self.permitted(program, *back):
+            raise self._refusal(program, back, "what is changed could not be given back")
 
     def _set_mode(self, mode, record):
         if record["nvpmodel"] is not None:
             self._modes |= {mode, record["nvpmodel"]["id"]}
-            self._way_back("nvpmodel", "-m", str(record["nvpmodel"]["id"]))
+            back = ("-m", str(record["nvpmodel"]["id"]))
+            self._way_back("nvpmodel", ("-m", str(mode)), back)
         record["mode_changed"] = record["nvpmodel"] is not None
         self._store.write_json(record, RECORD)
         try:
@@ -135,7 +136,8 @@ class Clocks:
                 "sudo install -d -m 0755 %s" % os.path.dirname(self.conf),
             )
         if not record["clocks"]:
-            self._way_back("jetson_clocks", "--restore", self.conf)
+            there, back = ("--store", self.conf), ("--restore", self.conf)
+            self._way_back("jetson_clocks", there, back)
             # jetson_clocks asks whether it may overwrite an older file and stores nothing at
             # end of file; the one answer, then end of file, cannot hang.
             self._sudo("jetson_clocks", "--store", self.conf, given=b"y\n")

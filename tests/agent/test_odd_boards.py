@@ -225,7 +225,7 @@ def test_a_piece_that_does_not_follow_is_refused(bench):
 
 SUDO = """[ "$1" = -n ] && shift
 [ "$1" = -l ] && {{ shift; list=1; }}
-case "$*" in *{denied}*) echo "sudo: a password is required" >&2; exit 1;; esac
+case "$*" in *"{denied}"*) echo "sudo: a password is required" >&2; exit 1;; esac
 [ -n "$list" ] && exit 0
 exec "$@"
 """
