@@ -10,12 +10,14 @@ import traceback
 
 CODES = frozenset(
     (
-        "protocol bad_request busy cancelled lease_held lease_lost checksum disk_full"
+        "protocol bad_request busy cancelled lease_held lease_lost checksum disk_full unwritable"
         " not_permitted board_state no_runtime no_power unsupported_opset unsupported_operator"
         " parse_failed build_failed unknown_shape out_of_memory worker_died timeout internal"
     ).split()
 )
 
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_ROOM_KIB = 65536
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -58,6 +60,13 @@ def from_exception(error):
             "; ".join(filter(None, (str(error), _room(error.filename)))),
             "free space on the board, then run again; `hil device clean` empties the agent's cache",
         )
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return AgentError(
+            "unwritable",
+            "%s cannot be written on the board" % (error.filename or "a file"),
+            "; ".join(filter(None, (str(error), _room(error.filename)))),
+            "make it writable for the login, or free the login's quota",
+        )
     # CUDA wrappers raise their own classes; what they share is the driver's wording.
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return AgentError(
@@ -86,7 +95,9 @@ def _room(path):
         about = os.statvfs(mount)
     except OSError:
         return None
-    return "%s has %d KiB left" % (mount, about.f_bavail * about.f_frsize // 1024)
+    free_kib = about.f_bavail * about.f_frsize // 1024
+    told = "%s has %d KiB left" % (mount, free_kib)
+    return told if free_kib < _ROOM_KIB else told + ": a quota or its inodes may be used up"
 
 
 def _origin(error):

@@ -5,7 +5,9 @@ An import is tried in a child, so that it costs no more than that child; what is
 to the host, and every later worker starts in the environment that was found to work.
 """
 
+import glob
 import os
+import re
 import sys
 
 from . import procs
@@ -20,6 +22,7 @@ _IMPORT = (
     "for name in filter(None, os.environ.get(%r, '').split(',')): sys.modules[name] = None\n"
     "importlib.import_module(sys.argv[1])" % WITHOUT
 )
+_PYTHON = re.compile(r"python3(\.\d+)?\Z")
 _LIMIT_S = 120.0
 
 
@@ -58,6 +61,17 @@ class Libraries:
         if dead:
             env[WITHOUT] = ",".join(dead)
         return env
+
+    def elsewhere(self, name, root):
+        """Path of another Python of the board that can import a library; None where none can."""
+        found = glob.glob(os.path.join(root, "usr/bin/python3*"))
+        for path in sorted(set(found) - {sys.executable}):
+            if not _PYTHON.match(os.path.basename(path)) or not os.access(path, os.X_OK):
+                continue
+            argv = [path, "-c", _IMPORT, name]
+            if procs.run(self._children, argv, _LIMIT_S).status == 0:
+                return path
+        return None
 
     def _try(self, name, more):
         argv = [sys.executable, "-c", _IMPORT, name]

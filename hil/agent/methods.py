@@ -89,6 +89,7 @@ class Methods:
             "pid": os.getpid(),
             "root": self._board.root,
             "state_dir": self._store.folder,
+            "state_dir_refused": self._store.refused,
             "boot_id": self._board.boot_id,
         }
 
@@ -111,7 +112,11 @@ class Methods:
         board = self._board
         versions = self._runner.versions(job)
         told = surroundings.read(board.root)
-        told["import_deaths"] = self._runner.libraries.deaths
+        libraries = self._runner.libraries
+        told["import_deaths"] = libraries.deaths
+        told["tensorrt_elsewhere"] = None
+        if versions["tensorrt"] is None and board.l4t() is not None:
+            told["tensorrt_elsewhere"] = libraries.elsewhere("tensorrt", board.root)
         about = {
             "model": board.model(),
             "l4t": board.l4t(),

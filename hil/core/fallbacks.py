@@ -61,7 +61,7 @@ def of_run(board: Facts, engine: Facts, power: Facts | None = None) -> tuple[Fal
         engine: the engine as evidence keeps it.
         power: settings of the source that figures are read on; None for a run without.
     """
-    return (*of_board(board), *_of_engine(engine), *_of_power(board, power or {}))
+    return (*of_board(board), *_of_engine(board, engine), *_of_power(board, power or {}))
 
 
 def of_board(board: Facts) -> tuple[Fallback, ...]:
@@ -194,20 +194,22 @@ def _reaching(_board: Facts, session: Facts) -> Iterator[Fallback]:
         yield Fallback(
             "other_folder",
             f"the login's home cannot be written ({session.get('home_why')})",
-            f"networks and engines are kept in {session['home']}, which a reboot may empty; "
-            "no figure changes",
+            f"networks and engines are kept in {session['home']}, which a reboot may empty, and "
+            "travel over the agent's channel, checked by sha256; no figure changes",
             "make the home folder writable",
         )
     if session.get("python"):
         yield Fallback(
             "other_python",
-            f"the login's PATH on the board has no {session.get('python_asked') or 'python3'}",
+            f"the login's python3 {session['python_lacks']}"
+            if session.get("python_lacks")
+            else "the login's PATH on the board has no python3",
             f"{session['python']} runs the agent; no figure changes",
             f"set agent.python: {session['python']} in the device file",
         )
 
 
-def _of_engine(engine: Facts) -> Iterator[Fallback]:
+def _of_engine(board: Facts, engine: Facts) -> Iterator[Fallback]:
     if engine.get("via") == "libcudart":
         yield Fallback(
             "cuda_runtime",
@@ -216,19 +218,24 @@ def _of_engine(engine: Facts) -> Iterator[Fallback]:
             "nothing needs to be done",
         )
     if (engine.get("spec") or {}).get("runtime") == "trtexec":
-        yield trtexec_engine()
+        yield trtexec_engine(board)
 
 
-def trtexec_engine() -> Fallback:
-    """Return the fallback of a board whose TensorRT has no Python."""
+def trtexec_engine(board: Facts) -> Fallback:
+    """Return the fallback of a board whose TensorRT cannot be used from Python."""
+    elsewhere = board.get("tensorrt_elsewhere")
+    step = "sudo apt install python3-libnvinfer"
+    if elsewhere:
+        step = f"set agent.python: {elsewhere} in the device file, which has TensorRT"
     return Fallback(
         "trtexec_engine",
-        "the board has trtexec and no TensorRT for Python",
+        (board.get(SESSION) or {}).get("trtexec_why")
+        or "the board has trtexec and no TensorRT for its Python",
         "trtexec built and ran the engine: it tells no clock, so windows lie inside its load with "
         "generous edges; latency is its own, of the computation alone; it launches one inference "
         "while the one before computes, so a small network takes less time and energy an inference "
         "than one by one; there are no outputs, and nothing measured so is certified",
-        "sudo apt install python3-libnvinfer",
+        step,
         "suspect",
     )
 
@@ -256,6 +263,7 @@ def no_power(why: str) -> Fallback:
         why,
         "latency is measured, joules are refused",
         "name a power source that works there in the device file (power.source)",
+        "suspect",
     )
 
 
@@ -267,6 +275,7 @@ def unknown_rail(rail: str, rails: Sequence[str], source: str) -> Fallback:
             f"no line of {source} held any rail",
             "latency is measured, joules are refused",
             f"run {source} on the board by hand and see what it prints",
+            "suspect",
         )
     total = next((name for name in ("VDD_IN", "POM_5V_IN") if name in rails), None)
     step = f"put `power: {{source: {source}, rail: {total or 'NAME'}}}` into the device file"
@@ -277,4 +286,5 @@ def unknown_rail(rail: str, rails: Sequence[str], source: str) -> Fallback:
         f"the board has no rail {rail}; {source} prints {', '.join(rails)}",
         "latency is measured, joules are refused",
         step,
+        "suspect",
     )

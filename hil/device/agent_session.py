@@ -19,7 +19,7 @@ from hil.device.collecting import Lines, RunCollector, board_records
 from hil.device.config import DeviceConfig
 from hil.device.deciding import TRAILING_LINES, Decider
 from hil.device.emulated_session import plausible_draws
-from hil.device.faults import NoPowerError, UnpinnedError
+from hil.device.faults import NoPowerError, NoRuntimeError, UnpinnedError
 from hil.device.link import Link
 from hil.device.power_choice import FirstLines, PowerChoice, PowerLostError, told_instead
 from hil.device.records import engine_info, engine_params, engine_record
@@ -53,6 +53,7 @@ class AgentSession:
         self._board = board
         self._pinned = (device.state.nvpmodel, device.state.clocks)
         self._power = PowerChoice(device.power, board.raw)
+        self._by_trtexec = False
         self._facts: dict[str, Any] = dict(link.facts)
         wall_s = board.raw.get("wall_clock_s")
         self._wall_off_s = None if wall_s is None else float(wall_s) - time.time()
@@ -122,8 +123,18 @@ class AgentSession:
 
     def build(self, spec: EngineSpec) -> EngineInfo:
         """Build (or find in the board's cache) an engine, by trtexec where only that is there."""
-        if spec.runtime == "tensorrt" and trtexec_run.needed(self._board):
+        if spec.runtime == "tensorrt" and (self._by_trtexec or trtexec_run.needed(self._board)):
             spec = trtexec_run.by_trtexec(spec)
+        try:
+            return self._built(spec)
+        except NoRuntimeError as error:
+            if spec.runtime != "tensorrt" or self._board.raw.get("trtexec") is None:
+                raise
+            self._by_trtexec = True
+            self._facts["trtexec_why"] = f"{error.what} ({error.why})" if error.why else error.what
+            return self._built(trtexec_run.by_trtexec(spec))
+
+    def _built(self, spec: EngineSpec) -> EngineInfo:
         params = {
             "onnx": spec.onnx_sha256,
             "runtime": spec.runtime,

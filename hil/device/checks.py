@@ -90,7 +90,7 @@ def _runtime(device: DeviceConfig, probe: Mapping[str, Any]) -> Iterator[Check]:
         return
     found = version(probe.get("tensorrt"))
     if probe.get("tensorrt") is None and probe.get("trtexec"):
-        yield from told((fallbacks.trtexec_engine(),))
+        yield from told((fallbacks.trtexec_engine(probe),))
     elif probe.get("tensorrt") is None:
         step = "install it: sudo apt install python3-libnvinfer (part of JetPack)"
         yield Check("tensorrt", "fail", "not found by that Python", step)

@@ -42,11 +42,14 @@ exit 1
 """
 _PYTHON = "hil-python "
 _FIND_PYTHON = f"""\
-for python in /usr/bin/python3 /usr/local/bin/python3 /bin/python3 /opt/python3/bin/python3 \
-    /usr/bin/python3.[6-9] /usr/bin/python3.1[0-9] /usr/local/bin/python3.[0-9]*; do
-  if [ -x "$python" ] && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))'; then
-    printf '\\n{_PYTHON}%s\\n' "$python"; exit 0
+try() {{
+  if [ -x "$1" ] && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 6))'; then
+    printf '\\n{_PYTHON}%s\\n' "$1"; exit 0
   fi
+}}
+for minor in 6 7 8 9 10 11 12 13 14; do try "$(command -v python3.$minor)"; done
+for python in /usr/bin/python3 /usr/local/bin/python3 /bin/python3 /opt/python3/bin/python3; do
+  try "$python"
 done
 exit 1
 """
@@ -111,7 +114,7 @@ def other_python(shell: InputShell) -> str | None:
 
 
 def _sha256(shell: InputShell, path: str) -> str | None:
-    done = shell.run(f"sha256sum {shlex.quote(path)}")
+    done = shell.run(f"printf '\\n'; sha256sum {shlex.quote(path)}")
     words = done.out.split()
     # a login shell's greeting may come first: the line we want names the path
     return words[-2] if done.status == 0 and len(words) > 1 and words[-1] == path else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hil.core.errors import HilError, LeaseTimeoutError
 from hil.device.agent_session import AgentSession
 from hil.device.client import AgentClient
-from hil.device.config import DeviceConfig, EmulatedDevice, LocalDevice
+from hil.device.config import DeviceConfig, EmulatedDevice, LocalDevice, SshDevice
 from hil.device.emulated_session import emulated_link, reset_board
 from hil.device.link import Link
 from hil.device.local_session import local_link
@@ -67,8 +68,9 @@ def open_session(
         DeviceError: unreachable or unhealthy, or too old (before anything is changed on it).
         LeaseTimeoutError: still leased after `wait_s`; the message names the holder.
     """
-    with device_link(device) as link:
-        board = board_info(device.name, link.client.request("probe", timeout_s=PROBE_S))
+    with ExitStack() as ending:
+        link, probe = _probed(device, ending)
+        board = board_info(device.name, probe)
         refuse_old(board.raw, device.runtime.name)
         lease = Lease(link.client, owner, device.lease.ttl_s)
         lease.acquire(wait_s, on_wait or _silent, clock or WallClock())
@@ -76,6 +78,22 @@ def open_session(
         with giving_back(session, lease):
             session.pin()
             yield session
+
+
+def _probed(device: DeviceConfig, ending: ExitStack) -> tuple[Link, Mapping[str, Any]]:
+    """Reach a board and probe it; where its python3 lacks TensorRT, by another one that has it."""
+    link = ending.enter_context(device_link(device))
+    probe = link.client.request("probe", timeout_s=PROBE_S)
+    other = probe.get("tensorrt_elsewhere")
+    if not other or not isinstance(device, SshDevice) or device.runtime.name != "tensorrt":
+        return link, probe
+    if device.agent.python != "python3":  # somebody chose it
+        return link, probe
+    ending.close()
+    agent = device.agent.model_copy(update={"python": other})
+    link = ending.enter_context(device_link(device.model_copy(update={"agent": agent})))
+    facts = {**link.facts, "python": other, "python_lacks": "has no TensorRT"}
+    return replace(link, facts=facts), link.client.request("probe", timeout_s=PROBE_S)
 
 
 @dataclass(frozen=True)

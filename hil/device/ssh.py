@@ -78,7 +78,7 @@ class SshConnection:
             channel = sftp.get_channel()
             assert channel is not None  # just opened
             channel.settimeout(60.0)
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError) as error:
             raise DeviceError(
                 f"{self.where} opens no file channel (SFTP)",
                 why=str(error) or type(error).__name__,

@@ -53,6 +53,8 @@ def agent_over(
                 path = install_agent(connection, sftp, agent_bundle(), connection.where)
                 client, hello = _started(connection, agent, path, facts, failing)
                 files: BoardFiles = sftp
+                if hello.get("state_dir_refused"):
+                    files = one_channel.AgentFiles(client)
                 ending.push(failing.pop_all())
         except (TooOldError, NoPythonError, ProtocolError):
             raise
@@ -64,8 +66,12 @@ def agent_over(
             client, hello = _started(connection, agent, place.path, facts, ending, home)
             files = one_channel.AgentFiles(client)
             why = refused.why or refused.what
-            facts |= {"files": "agent", "files_why": why}
-            facts |= {} if home is None else {"home": home, "home_why": why}
+            if home is None:
+                facts |= {"files": "agent", "files_why": why}
+            else:
+                facts |= {"home": home, "home_why": why}
+        if hello.get("state_dir_refused"):
+            facts |= {"home": hello["state_dir"], "home_why": hello["state_dir_refused"]}
         link = Link(client, files, hello, provenance, shell=connection, facts=facts)
         yield link if reset is None else replace(link, reset=reset)
 
@@ -97,7 +103,7 @@ def _started(
         if found is None:
             _refuse_old(connection, agent)
             raise
-        facts |= {"python": found, "python_asked": agent.python}
+        facts |= {"python": found}
         argv = agent_argv(agent.model_copy(update={"python": found}), path)
         return _greeted(connection, argv, home, ending)
     except DeviceError:

@@ -3,8 +3,9 @@
 trtexec counts its own times from a moment it does not tell. That moment is bounded on the board's
 clock: it lies after the line that says that inference starts (its arrival less a moment for the
 pipe) and so early that the last query ends before the next line came; where those lines are
-missing, after the process began and before it ended. Windows lie where there is steady load for
-every moment in between, settled and with a tail as planned, and their edges are starts of queries.
+missing or late, after the process began and before it ended. Windows lie where there is steady
+load for every moment in between, settled and with a tail as planned; their edges are starts of
+queries.
 
 Rule of this file: pure.
 """
@@ -25,6 +26,7 @@ MARK = "trtexec"
 STARTS = "Starting inference"
 PIPE_NS = 250_000_000  # a line arrives after it was printed: at most this much, on a busy board
 NS_PER_MS = 1_000_000
+ROUNDING = 1e-5  # it writes six significant digits
 _NEXT = "see what this release of trtexec writes with --exportTimes, or install python3-libnvinfer"
 
 
@@ -131,20 +133,29 @@ def lay_out(
 def _zero(
     whole: Mark, said: Sequence[tuple[int, str]], queries: Sequence[Query]
 ) -> tuple[int, int]:
-    """Return the earliest and the latest moment that trtexec's times may count from."""
-    begun_ns, ended_ns = whole.start_ns, whole.stop_ns
+    """Return the earliest and the latest moment that trtexec's times may count from.
+
+    Its lines tell most; where one was stamped so late that nothing fits, the process alone does.
+    """
+    first_ms, last_ms = queries[0].start_ms, max(query.stop_ms for query in queries)
+    process = (whole.start_ns, whole.stop_ns)
+    for begun_ns, ended_ns in (_by_lines(process, said), process):
+        low_ns = begun_ns - round(first_ms * NS_PER_MS)
+        high_ns = ended_ns - round((1 - ROUNDING) * last_ms * NS_PER_MS)
+        if low_ns <= high_ns:
+            return low_ns, high_ns
+    raise MeasurementError(
+        "trtexec's own times do not fit the board's clock",
+        why=f"{(last_ms - first_ms) / 1e3:.2f} s of queries within "
+        f"{(whole.stop_ns - whole.start_ns) / 1e9:.2f} s",
+        fix=_NEXT,
+    )
+
+
+def _by_lines(process: tuple[int, int], said: Sequence[tuple[int, str]]) -> tuple[int, int]:
+    """Return when the queries began and ended at the earliest and the latest."""
     for number, (t_ns, text) in enumerate(said):
         if STARTS in text:
-            begun_ns = max(begun_ns, t_ns - PIPE_NS)
-            ended_ns = min([ended_ns, *(later for later, _ in said[number + 1 : number + 2])])
-            break
-    low_ns = begun_ns - round(queries[0].start_ms * NS_PER_MS)
-    high_ns = ended_ns - round(max(query.stop_ms for query in queries) * NS_PER_MS)
-    if high_ns < low_ns:
-        raise MeasurementError(
-            "trtexec's own times do not fit the board's clock",
-            why=f"{(queries[-1].stop_ms - queries[0].start_ms) / 1e3:.2f} s of queries within "
-            f"{(ended_ns - begun_ns) / 1e9:.2f} s",
-            fix=_NEXT,
-        )
-    return low_ns, high_ns
+            later = [after_ns for after_ns, _ in said[number + 1 : number + 2]]
+            return max(process[0], t_ns - PIPE_NS), min([process[1], *later])
+    return process

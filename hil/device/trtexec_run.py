@@ -39,7 +39,7 @@ def fixed(plan: RunPlan) -> RunPlan:
         raise MeasurementError(
             "inferences at a fixed rate need TensorRT for Python",
             why="trtexec runs them back to back",
-            fix=trtexec_engine().next_step,
+            fix=trtexec_engine({}).next_step,
         )
     if plan.max_blocks is None:
         return plan
@@ -55,7 +55,7 @@ def refuse(info: EngineInfo, what: str) -> None:
         DeviceError: the engine is trtexec's.
     """
     if info.spec.runtime == RUNTIME:
-        fallback = trtexec_engine()
+        fallback = trtexec_engine({})
         raise DeviceError(
             f"an engine that trtexec runs has no {what}",
             why=fallback.reason,

@@ -1,5 +1,7 @@
 """The real agent on boards that are not as expected: it says what is so and leaves nothing."""
 
+import base64
+import hashlib
 import signal
 
 import pytest
@@ -181,3 +183,41 @@ def test_a_source_that_ends_by_itself_is_told_at_once(bench):
     assert {"kind": "source_ended", "source": 0} in events
     told = [n for n, kind in enumerate(kinds) if kind == "power"]
     assert kinds.index("source_ended") > max(told)
+
+
+def test_another_python_that_has_tensorrt_is_named(bench):
+    for name, status in (("python3.5", 1), ("python3.6", 0), ("python3-config", 0)):
+        bench.board.program(name, f"exit {status}\n")
+
+    told = bench.greeted().call("probe")
+
+    assert told["tensorrt"] is None
+    assert told["tensorrt_elsewhere"] == f"{bench.board.root}/usr/bin/python3.6"
+
+
+def test_a_state_folder_that_cannot_be_is_made_elsewhere(bench):
+    starting_with(bench, f"export TMPDIR={bench.board.root}/tmp")
+    (bench.board.home / ".hil").write_text("in the way")
+
+    agent = bench.start()
+    told = agent.hello()
+
+    assert told["state_dir"].startswith(f"{bench.board.root}/tmp/hil-")
+    assert ".hil" in told["state_dir_refused"]
+    data = b"some bytes" * 1000
+    for offset in (0, 6000):
+        piece = base64.b64encode(data[offset : offset + 6000]).decode()
+        agent.call("blob_write", name="up", offset=offset, data_b64=piece)
+    sha256 = hashlib.sha256(data).hexdigest()
+    agent.call("blob_commit", name="up", sha256=sha256)
+    read = agent.call("blob_read", sha256=sha256, offset=5, most=100)
+    assert base64.b64decode(read["data_b64"]) == data[5:105]
+
+
+def test_a_piece_that_does_not_follow_is_refused(bench):
+    agent = bench.greeted()
+    agent.call("blob_write", name="up", offset=0, data_b64="QUJD")
+
+    assert agent.error("blob_write", name="up", offset=9, data_b64="QUJD")["code"] == "bad_request"
+    assert agent.error("blob_write", name="up", offset=3, data_b64="!")["code"] == "bad_request"
+    assert agent.error("blob_write", name="../up", offset=0, data_b64="")["code"] == "bad_request"

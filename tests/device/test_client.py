@@ -125,8 +125,9 @@ def test_the_agent_s_own_advice_comes_first(agent):
 def test_every_code_of_the_protocol_has_somebody_to_act():
     codes = """
         protocol bad_request busy cancelled lease_held lease_lost checksum disk_full not_permitted
-        board_state no_runtime no_power unsupported_opset unsupported_operator parse_failed build_failed
-        unknown_shape out_of_memory worker_died timeout internal
+        unwritable board_state
+        no_runtime no_power unsupported_opset unsupported_operator parse_failed
+        build_failed unknown_shape out_of_memory worker_died timeout internal
     """
     assert set(BLAME) == set(codes.split())
 

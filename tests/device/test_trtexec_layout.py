@@ -68,6 +68,15 @@ def test_the_lines_bound_the_zero_better_than_the_process_does():
     assert by_process[1] - by_process[0] == pytest.approx(1.7 * S + 0.01 * S + 0.4 * S, rel=0.01)
 
 
+def test_a_line_that_was_stamped_far_too_late_bounds_nothing():
+    whole, lines, queries = scripted(100.0)
+    late = [(t_ns + (3 * S if "Starting" in text else 0), text) for t_ns, text in lines]
+
+    found = lay_out(PLAN, whole, late, queries, 200.0).zero_ns
+
+    assert found == lay_out(PLAN, whole, [], queries, 200.0).zero_ns
+
+
 def test_a_warm_up_that_was_written_down_is_in_no_window():
     whole, lines, queries = scripted(100.0)
 

@@ -183,6 +183,7 @@ def test_without_the_rail_there_is_latency_and_no_joule_and_never_zero(
         assert reason in got.why(name)
     (told,) = got.fallbacks
     assert step in told.next_step
+    assert (got.validity, got.reasons) == ("suspect", (told.line,))
     with pytest.raises(MeasurementError, match="no joules"):
         require_joules(got)
 
