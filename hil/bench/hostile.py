@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from hil.bench.hostile_judge import BAD, GOOD
-from hil.bench.hostile_run import Outcome, run_board
+from hil.bench.hostile_run import LIMIT_S, Outcome, run_board
 from hil.emulator.hostile.variants import VARIANTS
 from hil.emulator.serve import Options
 
@@ -30,7 +30,11 @@ def each_alone(names: Iterable[str] | None = None) -> Iterator[Job]:
 
 
 def run_bench(
-    jobs: Iterable[Job], verbs: Sequence[str], workers: int, tell: Tell = lambda _: None
+    jobs: Iterable[Job],
+    verbs: Sequence[str],
+    workers: int,
+    tell: Tell = lambda _: None,
+    limit_s: float = LIMIT_S,
 ) -> dict[str, Any]:
     """Runs the path on every board.
 
@@ -39,6 +43,7 @@ def run_bench(
         verbs: those before `profile`.
         workers: boards at a time.
         tell: called with each outcome as it comes.
+        limit_s: after so long a verb is taken to hang.
 
     Returns:
         The result, ready for JSON: counts by kind, failures by cause, every board.
@@ -46,7 +51,9 @@ def run_bench(
     outcomes = []
     # Threads: what takes time runs in the processes that each board and each verb start.
     with ThreadPoolExecutor(workers) as pool:
-        waiting = [pool.submit(run_board, label, options, verbs) for label, options in jobs]
+        waiting = [
+            pool.submit(run_board, label, options, verbs, limit_s) for label, options in jobs
+        ]
         try:
             for done in as_completed(waiting):
                 outcomes.append(done.result())

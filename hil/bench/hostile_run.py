@@ -74,13 +74,16 @@ class Outcome:
         }
 
 
-def run_board(label: str, options: Options, verbs: Sequence[str]) -> Outcome:
+def run_board(
+    label: str, options: Options, verbs: Sequence[str], limit_s: float = LIMIT_S
+) -> Outcome:
     """Serves a board, takes the path on it and judges.
 
     Args:
         label: what to call it in the report.
         options: the board.
         verbs: those before `profile`: doctor, bringup.
+        limit_s: after so long a verb is taken to hang.
     """
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     began_s = time.monotonic()
@@ -92,8 +95,8 @@ def run_board(label: str, options: Options, verbs: Sequence[str]) -> Outcome:
             (folder / "net.onnx").write_bytes(reference_network())
             (folder / "board.yaml").write_text(DEVICE.format(**told), encoding="utf-8")
             before = State.of(board)
-            endings = [run_verb((verb, "-d", "board.yaml"), folder) for verb in verbs]
-            endings.append(run_verb((*PROFILE, *WINDOWS), folder))
+            endings = [run_verb((verb, "-d", "board.yaml"), folder, limit_s) for verb in verbs]
+            endings.append(run_verb((*PROFILE, *WINDOWS), folder, limit_s))
             left = _left(before, board)
         says = [word for variant in board.variants for word in variant.says]
         verdict = judge(endings, says, _truth(board), left)

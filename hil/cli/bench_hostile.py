@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from hil.cli.options import JsonOption
+from hil.cli.options import JsonOption, seconds
 from hil.cli.terminal import out, print_json, say
 from hil.core.errors import LimitViolatedError
 
@@ -30,6 +30,9 @@ def hostile(
         str | None, typer.Option(help="NAME[,NAME] of --list-hostile, each alone, instead.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Boards at a time.")] = 2,
+    limit: Annotated[
+        str, typer.Option(help="A verb that takes longer hangs; more on a busy machine.")
+    ] = "180s",
     as_json: JsonOption = False,
 ) -> None:
     """Take a user's path on boards with something wrong; each must end well or say why not."""
@@ -39,7 +42,7 @@ def hostile(
     boards = drawn(seeds, first)
     if each or only is not None:
         boards = each_alone(None if only is None else tuple(filter(None, only.split(","))))
-    result = run_bench(boards, _verbs(context), jobs, _tell)
+    result = run_bench(boards, _verbs(context), jobs, _tell, seconds(limit))
     if as_json:
         print_json(result)
     else:
