@@ -16,6 +16,7 @@ from .errors import AgentError
 
 _FOLDERS = ("incoming", "blobs", "engines", "timing", "log")
 _CHUNK = 1 << 20
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT)
 
 
 class Store:
@@ -23,13 +24,24 @@ class Store:
 
     def __init__(self, folder):
         self.folder = folder
+        self.refused = None
         self.used = set()  # blobs that this session touched: they are never trimmed
 
     def prepare(self):
-        """Creates the folders, readable by their owner alone."""
-        for path in [self.folder] + [os.path.join(self.folder, name) for name in _FOLDERS]:
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            os.chmod(path, 0o700)
+        """Creates the folders, readable by their owner alone; elsewhere where they cannot be.
+
+        `refused` then says why not where they belong, and `folder` is where they are: a folder of
+        our own in one for temporary files.
+
+        Raises:
+            OSError: there is no place for them.
+        """
+        try:
+            _make(self.folder)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            self.folder, self.refused = _elsewhere(error), str(error)
 
     def path(self, *parts):
         """A path inside the state folder."""
@@ -108,6 +120,30 @@ class Store:
         os.rename(source, target)
         self.used.add(sha256)
 
+    def append(self, name, offset, data):
+        """Writes a piece of an upload; the first one, at 0, begins it anew.
+
+        Raises:
+            AgentError: `bad_request` where the piece before is missing.
+        """
+        path = self.path("incoming", checks.file_name(name))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(path, flags | (0 if offset else os.O_TRUNC), 0o600)
+        try:
+            with os.fdopen(handle, "ab") as file:
+                if file.tell() != offset:
+                    raise checks.bad("the upload %s does not reach to %d" % (name, offset))
+                file.write(data)
+        except OSError:
+            remove(path)  # half a file helps nobody, and a full disk needs the room
+            raise
+
+    def piece(self, sha256, offset, most):
+        """At most that many bytes of a blob, from an offset on."""
+        with open(self.require(sha256, "the file"), "rb") as file:
+            file.seek(offset)
+            return file.read(most)
+
     def adopt(self, path):
         """Takes in a file made on the board; returns its sha256."""
         found = _digest(path)
@@ -139,6 +175,32 @@ class Store:
             remove(temporary)
             raise
         _sync_folder(os.path.dirname(path))
+
+
+def _make(folder):
+    for path in [folder] + [os.path.join(folder, name) for name in _FOLDERS]:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        os.chmod(path, 0o700)
+    probe = os.path.join(folder, "incoming", ".probe")
+    with open(probe, "wb") as file:  # a folder that was made before the disk became read-only
+        file.write(b"?")
+    remove(probe)
+
+
+def _elsewhere(error):
+    """A folder of our own that can be written; raises `error` where there is none."""
+    for base in filter(None, (os.environ.get("TMPDIR"), "/var/tmp", "/tmp")):
+        ours = os.path.join(base, "hil-%d" % os.getuid())
+        try:
+            os.makedirs(ours, mode=0o700, exist_ok=True)
+            about = os.lstat(ours)
+            if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid():
+                os.chmod(ours, 0o700)
+                _make(os.path.join(ours, ".hil"))
+                return os.path.join(ours, ".hil")
+        except OSError:
+            continue
+    raise error
 
 
 def remove(path):

@@ -11,6 +11,7 @@ from . import procs, state
 _L4T = re.compile(r"R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]+)")
 # assumes: mode-query
 _MODE = re.compile(r"NV Power Mode:\s*(\S+)\s*\n\s*(\d+)")
+_RELEASE_FILE = "etc/nv_tegra_release"
 _QUERY_TIMEOUT_S = 15.0
 
 
@@ -22,6 +23,7 @@ class Board:
         self.path = path
         self.home = home
         self.children = children
+        self._mode_hangs = False
         # The kernel's own where the root has none: leases end with the boot that they count.
         name = "proc/sys/kernel/random/boot_id"
         self.boot_id = state.text(root, name) or state.text("/", name) or "unknown"
@@ -33,8 +35,11 @@ class Board:
 
     def run(self, argv, timeout_s=30.0, given=None):
         """Runs a fixed command line; its messages come in English."""
-        env = dict(os.environ, PATH=self.path, LC_ALL="C")
-        return procs.run(self.children, argv, timeout_s, given, env)
+        return procs.run(self.children, argv, timeout_s, given, self.environment())
+
+    def environment(self):
+        """The environment of the board's programs: their words in English, numbers with points."""
+        return dict(os.environ, PATH=self.path, LC_ALL="C")
 
     def model(self):
         """The device tree's model, e.g. "NVIDIA Jetson TX2"; None off Jetson boards."""
@@ -42,8 +47,12 @@ class Board:
 
     def l4t(self):
         """The L4T release, e.g. "32.7.1"; None off Jetson boards."""
-        found = _L4T.search(state.text(self.root, "etc/nv_tegra_release") or "")
+        found = _L4T.search(state.text(self.release_file()) or "")
         return None if found is None else "%s.%s" % found.groups()
+
+    def release_file(self):
+        """Where the L4T release is written."""
+        return os.path.join(self.root, _RELEASE_FILE)
 
     def tegrastats(self):
         """Path of tegrastats: on PATH, or in the home folder as L4T r28 had it; else None."""
@@ -62,15 +71,27 @@ class Board:
         Slow on some boards and it disturbs them: never ask while something is measured.
         """
         program = self.program("nvpmodel")
-        if program is None:
+        if program is None or self._mode_hangs:
             return None
-        found = _MODE.search(self.run([program, "-q"], _QUERY_TIMEOUT_S).output)
+        done = self.run([program, "-q"], _QUERY_TIMEOUT_S)
+        self._mode_hangs = done.status is None  # once is enough to wait for
+        found = _MODE.search(done.output)
         return None if found is None else {"id": int(found.group(2)), "name": found.group(1)}
 
     def memory_bytes(self):
         """Installed memory, which CPU and GPU share on a Jetson; None where unknown."""
         found = re.search(r"MemTotal:\s*(\d+) kB", state.text(self.root, "proc/meminfo") or "")
         return None if found is None else int(found.group(1)) * 1024
+
+    def memory_text(self):
+        """How much memory there is and is left, for people; None where the kernel does not say."""
+        told = state.text(self.root, "proc/meminfo") or ""
+        parts = []
+        for name, words in (("MemTotal", "in all"), ("MemAvailable", "available now")):
+            found = re.search(r"%s:\s*(\d+) kB" % name, told)
+            if found:
+                parts.append("%d MiB %s" % (int(found.group(1)) // 1024, words))
+        return "memory: %s" % ", ".join(parts) if parts else None
 
     def cpu(self):
         """The CPU's name as the kernel has it, else the machine type."""

@@ -14,10 +14,10 @@ def bad(message, fix=None):
     return AgentError("bad_request", message, None, fix)
 
 
-def text(params, name, choices=None):
-    """A non-empty string, one of `choices` where given."""
+def text(params, name, choices=None, empty=False):
+    """A string, one of `choices` where given; not empty unless that is allowed."""
     value = params.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not (value or empty):
         raise bad("%s must be a non-empty string" % name)
     if choices is not None and value not in choices:
         raise bad("%s must be one of: %s" % (name, ", ".join(choices)))

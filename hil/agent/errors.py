@@ -5,16 +5,19 @@ reaches a boundary is turned into one here (`from_exception`), so the agent itse
 """
 
 import errno
+import os
 import traceback
 
 CODES = frozenset(
     (
-        "protocol bad_request busy cancelled lease_held lease_lost checksum disk_full"
-        " not_permitted no_runtime no_power unsupported_opset unsupported_operator parse_failed"
-        " build_failed unknown_shape out_of_memory worker_died timeout internal"
+        "protocol bad_request busy cancelled lease_held lease_lost checksum disk_full unwritable"
+        " not_permitted board_state no_runtime no_power unsupported_opset unsupported_operator"
+        " parse_failed build_failed unknown_shape out_of_memory worker_died timeout internal"
     ).split()
 )
 
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_ROOM_KIB = 65536
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -54,8 +57,15 @@ def from_exception(error):
         return AgentError(
             "disk_full",
             "the board's disk is full",
-            str(error),
+            "; ".join(filter(None, (str(error), _room(error.filename)))),
             "free space on the board, then run again; `hil device clean` empties the agent's cache",
+        )
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return AgentError(
+            "unwritable",
+            "%s cannot be written on the board" % (error.filename or "a file"),
+            "; ".join(filter(None, (str(error), _room(error.filename)))),
+            "make it writable for the login, or free the login's quota",
         )
     # CUDA wrappers raise their own classes; what they share is the driver's wording.
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
@@ -68,6 +78,26 @@ def from_exception(error):
     return AgentError(
         "internal", "%s: %s" % (type(error).__name__, error), _origin(error), "report this"
     )
+
+
+def mount_of(path):
+    """The folder that the file system of a path is mounted on."""
+    path = os.path.abspath(path)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _room(path):
+    """What is left where a path lies, for people; None where that cannot be told."""
+    try:
+        mount = mount_of(path if isinstance(path, str) else os.path.expanduser("~"))
+        about = os.statvfs(mount)
+    except OSError:
+        return None
+    free_kib = about.f_bavail * about.f_frsize // 1024
+    told = "%s has %d KiB left" % (mount, free_kib)
+    return told if free_kib < _ROOM_KIB else told + ": a quota or its inodes may be used up"
 
 
 def _origin(error):

@@ -6,7 +6,7 @@ it and forwards what comes. It computes no figure.
 
 import glob
 
-from . import blobs, checks, loadloop, packing, plans
+from . import blobs, checks, loadloop, packing, plans, trtexec_engine
 from .clock import board_sleep, now_ns
 from .meters import Meters, require_all
 
@@ -36,6 +36,8 @@ class Exercise:
         """Runs an engine as planned beside the power sources; evidence leaves as events."""
         plan = plans.load(job.params)
         specs = plans.sources(job.params, plan["interval_ms"])
+        if job.params.get("runtime") == trtexec_engine.RUNTIME:
+            return self._by_trtexec(job, plan, specs)
         answers = job.expect_answers() if plans.most_blocks(plan) > plan["blocks"] else None
         try:
             return self._exercised(
@@ -44,6 +46,24 @@ class Exercise:
         finally:
             if answers is not None:
                 answers.close()
+
+    def _by_trtexec(self, job, plan, specs):
+        """The same with trtexec as the load, which the host lays out afterwards."""
+        if plan["rate_hz"] is not None or plan["max_blocks"] is not None:
+            raise checks.bad("trtexec runs back to back, and for a time that is fixed beforehand")
+        require_all(self._board, specs)
+        job.emit(loadloop.state_event(self._board.root, self._board.power_mode()))
+        quiet_s = min(_QUIET_S, plan["idle_s"])
+        meters = Meters(self._board, self._store, specs, job)
+        with meters:
+            board_sleep(quiet_s, job.check)
+            self._idle(job, "idle_before", plan["idle_s"])
+            done = trtexec_engine.run(self._board, self._store, job, plan)
+            job.emit(loadloop.state_event(self._board.root, None))
+            board_sleep(quiet_s, job.check)
+            self._idle(job, "idle_after", plan["idle_s"])
+        job.emit(loadloop.state_event(self._board.root, self._board.power_mode()))
+        return {"power": meters.told(), "copies": "excluded", "trtexec": done}
 
     def step_response(self, job):
         """Switches the load on and off while the sources are read, for how they follow a step.

@@ -1,7 +1,8 @@
 """The power sources of one run: started before it, read around all of it, stopped after it.
 
 Each is told as an event `{"kind": "source", "source": index, "argv", "settings"}` when it has
-started; its lines leave as `{"kind": "power", "source": index, "lines": [[stamp, line], ...]}`.
+started; its lines leave as `{"kind": "power", "source": index, "lines": [[stamp, line], ...]}`,
+and `{"kind": "source_ended", "source": index}` says that it ended by itself.
 """
 
 from .clock import board_sleep
@@ -45,7 +46,8 @@ class Meters:
         try:
             for index, spec in enumerate(self._specs):
                 forward = self._forward(index)
-                source = open_source(self._board, self._store, spec, forward)
+                ended = self._ending(index)
+                source = open_source(self._board, self._store, spec, forward, ended)
                 self._open.append(source)
                 about = {"argv": list(source.argv), "settings": dict(source.settings)}
                 self._job.emit(dict(about, kind="source", source=index))
@@ -91,6 +93,12 @@ class Meters:
             self._job.emit({"kind": "power", "source": index, "lines": lines})
 
         return forward
+
+    def _ending(self, index):
+        def ended():
+            self._job.emit({"kind": "source_ended", "source": index})
+
+        return ended
 
     def _first_lines(self):
         """Lets board time pass until each speaks: on an emulated board none passes alone."""

@@ -3,15 +3,18 @@
 Methods that touch the board demand the lease first; `job` is the request being carried out.
 """
 
+import base64
+import binascii
 import os
 import platform
 import shutil
 import sys
 
-from . import cache, checks, inflate, transcript, watch, wire
+from . import cache, checks, inflate, surroundings, transcript, watch, wire
 from .clock import now_ns
-from .errors import AgentError
+from .errors import AgentError, mount_of
 
+_MOST_PIECE = 4 << 20
 _NEED_LEASE = ("board_pin", "board_restore", "engine_build", "engine_run", "engine_infer")
 _NEED_LEASE += ("engine_layers", "engine_trtexec", "step_response", "store_clean", "cache_clean")
 
@@ -34,8 +37,11 @@ class Methods:
             "lease_status": lambda _: lease.status(),
             "transcript": lambda job: transcript.read(board, clocks, job),
             "power_watch": lambda job: watch.watch(board, store, job),
+            "disk": self._disk,
             "blob_stat": self._blob_stat,
             "blob_commit": self._blob_commit,
+            "blob_write": self._blob_write,
+            "blob_read": self._blob_read,
             "store_clean": self._store_clean,
             "cache_clean": self._cache_clean,
             "board_pin": self._board_pin,
@@ -46,7 +52,7 @@ class Methods:
             "engine_layers": runner.layers,
             "engine_trtexec": runner.trtexec,
             "step_response": runner.step_response,
-            "clock": lambda _: {"t_ns": now_ns()},
+            "clock": lambda _: {"t_ns": now_ns(), "wall_s": surroundings.wall_clock_s()},
         }
 
     def call(self, job):
@@ -85,6 +91,7 @@ class Methods:
             "pid": os.getpid(),
             "root": self._board.root,
             "state_dir": self._store.folder,
+            "state_dir_refused": self._store.refused,
             "boot_id": self._board.boot_id,
         }
 
@@ -106,9 +113,16 @@ class Methods:
     def _probe(self, job):
         board = self._board
         versions = self._runner.versions(job)
-        return {
+        told = surroundings.read(board.root)
+        libraries = self._runner.libraries
+        told["import_deaths"] = libraries.deaths
+        told["tensorrt_elsewhere"] = None
+        if versions["tensorrt"] is None and board.l4t() is not None:
+            told["tensorrt_elsewhere"] = libraries.elsewhere("tensorrt", board.root)
+        about = {
             "model": board.model(),
             "l4t": board.l4t(),
+            "l4t_read_in": board.release_file(),
             "tensorrt": versions["tensorrt"],
             "pycuda": versions["pycuda"],
             "numpy": versions["numpy"],
@@ -126,6 +140,7 @@ class Methods:
             "emulated": board.emulated(),
             "cpu": board.cpu(),
         }
+        return dict(told, **about)
 
     def _lease_acquire(self, job):
         owner = checks.text(job.params, "owner")
@@ -149,6 +164,10 @@ class Methods:
         self._lease.release()
         return {}
 
+    def _disk(self, _):
+        folder = self._store.folder
+        return {"mount": mount_of(folder), "free_bytes": shutil.disk_usage(folder).free}
+
     def _blob_stat(self, job):
         sha256 = checks.sha256(job.params.get("sha256"))
         size = self._store.size(sha256)
@@ -165,6 +184,22 @@ class Methods:
         self._store.commit(name, sha256)
         return {}
 
+    def _blob_write(self, job):
+        try:
+            data = base64.b64decode(checks.text(job.params, "data_b64", empty=True), validate=True)
+        except binascii.Error:
+            raise checks.bad("data_b64 is not base64")
+        offset = checks.integer(job.params, "offset", 0, 1 << 50)
+        self._store.append(checks.file_name(job.params.get("name")), offset, data)
+        return {}
+
+    def _blob_read(self, job):
+        sha256 = checks.sha256(job.params.get("sha256"))
+        offset = checks.integer(job.params, "offset", 0, 1 << 50)
+        most = checks.integer(job.params, "most", 1, _MOST_PIECE)
+        data = self._store.piece(sha256, offset, most)
+        return {"data_b64": base64.b64encode(data).decode("ascii")}
+
     def _store_clean(self, _):
         files, size = self._store.clean()
         return {"files": files, "bytes": size}
@@ -180,7 +215,8 @@ class Methods:
         clocks = job.params.get("clocks", True)
         if not isinstance(clocks, bool):
             raise checks.bad("clocks must be true or false")
-        return {"state": self._clocks.pin(mode, clocks)}
+        state = self._clocks.pin(mode, clocks)
+        return {"state": state, "found_pinned": self._clocks.found_pinned}
 
 
 def _complain(what, error):

@@ -5,6 +5,7 @@ import math
 from . import checks
 
 RUNTIMES = ("tensorrt", "onnxruntime")
+BUILDERS = RUNTIMES + ("trtexec",)
 SOURCES = ("tegrastats", "ina3221", "nvml", "rapl", "command")
 LONGEST_WINDOWS_S = 7200
 _MOST_BLOCKS = 1000
@@ -77,7 +78,7 @@ def build(params):
     """What to build, by content."""
     return {
         "onnx": checks.sha256(params.get("onnx"), "onnx"),
-        "runtime": checks.text(params, "runtime", RUNTIMES),
+        "runtime": checks.text(params, "runtime", BUILDERS),
         "precision": checks.text(params, "precision", ("fp16", "fp32")),
         "workspace_mib": checks.integer(params, "workspace_mib", 1, 1 << 20, 512),
         "shapes": checks.shapes(params, "shapes"),

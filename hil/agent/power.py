@@ -40,13 +40,15 @@ class PowerReader:
 
     It makes exactly one reading of the board's clock for each whole line, right after the line
     arrived, and is the only thread to read that clock while the worker runs. A last line without
-    newline is dropped: a cut number would pass for a smaller one.
+    newline is dropped: a cut number would pass for a smaller one. `ended` is called, on that
+    thread, once the pipe has ended and everything is handed on.
     """
 
-    def __init__(self, handle, emit, stamp=now_ns):
+    def __init__(self, handle, emit, stamp=now_ns, ended=None):
         self._handle = handle
         self._emit = emit
         self._stamp = stamp
+        self._ended = ended
         self._lock = threading.Lock()
         self._batch = []
         self._wanted = None
@@ -81,6 +83,8 @@ class PowerReader:
                 if len(self._batch) >= _BATCH:
                     self._hand_on()
         self.flush()
+        if self._ended is not None:
+            self._ended()
 
     def _take(self, line):
         with self._lock:  # stamped and kept are one: whoever flushes later gets this line, too
@@ -123,7 +127,7 @@ def require(board, spec):
     return argv, dict(common, **settings)
 
 
-def open_source(board, store, spec, forward):
+def open_source(board, store, spec, forward, ended=None):
     """Starts a power source; its stamped lines go to `forward` in batches from now on.
 
     A fresh process each time, so that tegrastats' running mean begins here.
@@ -133,12 +137,13 @@ def open_source(board, store, spec, forward):
         store: the agent's state folder.
         spec: as `require` takes it.
         forward: takes a list of [stamp in ns, line].
+        ended: called where it ends by itself.
 
     Raises:
         AgentError: as `require`.
     """
     argv, settings = require(board, spec)
-    return PowerSource(board, store, spec["source"], argv, settings, forward)
+    return PowerSource(board, store, spec["source"], (argv, settings), forward, ended)
 
 
 class PowerSource:
@@ -147,17 +152,22 @@ class PowerSource:
     `argv` is what was started and `settings` what the source told of itself.
     """
 
-    def __init__(self, board, store, name, argv, settings, emit):
+    def __init__(self, board, store, name, started, emit, ended=None):
         self.name = name
+        argv, self.settings = started
         self.argv = argv
-        self.settings = settings
         self._children = board.children
+        self._tell_end = ended
         # Without a name, so that two sources never write over each other and nothing is left.
         self._errors = tempfile.TemporaryFile(dir=store.path("log"))
         self._process = board.children.spawn(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=board.environment(),
         )
-        self._reader = PowerReader(self._process.stdout.fileno(), emit)
+        self._reader = PowerReader(self._process.stdout.fileno(), emit, ended=self._at_end)
 
     def flush(self):
         """Hands on every line stamped so far, before it returns."""
@@ -176,6 +186,10 @@ class PowerSource:
                 break
         return self._reader.started.is_set()
 
+    def _at_end(self):
+        if self._tell_end is not None:
+            self._tell_end()
+
     def silent(self):
         """The error for a source that says nothing: its own last words where it left some."""
         self._errors.seek(0)
@@ -191,6 +205,7 @@ class PowerSource:
 
     def stop(self):
         """Ends it; returns its exit status where it had ended by itself before, else None."""
+        self._tell_end = None
         by_itself = self._process.poll()
         if by_itself is None:
             procs.signal_group(self._process, 15)

@@ -4,8 +4,11 @@ import hashlib
 import json
 import os
 
-from . import blobs, cache, checks, plans, trtexec
+from . import blobs, cache, checks, plans, trtexec, trtexec_engine
+from .clock import now_ns
+from .errors import AgentError
 from .exercise import STEP_LIMIT_S, Exercise
+from .libraries import Libraries
 from .workerlink import WorkerLink
 
 _BUILD_LIMIT_S = 3600.0
@@ -19,12 +22,22 @@ class Runner:
         self._store = store
         self._worker_argv = worker_argv
         self._identities = {}
+        self.libraries = Libraries(board.children)
         self._exercise = Exercise(board, store, self._worker)
         self.run = self._exercise.run
         self.step_response = self._exercise.step_response
 
     def versions(self, job):
-        """Versions of the libraries on the board (None: absent)."""
+        """Versions of the libraries on the board (None: absent, or not to be imported).
+
+        Where importing one kills the worker, it is found out which, and how to go on.
+        """
+        try:
+            with self._worker(job) as worker:
+                return worker.call("versions", {}, STEP_LIMIT_S)
+        except AgentError as error:
+            if error.code != "worker_died" or not self.libraries.examine():
+                raise
         with self._worker(job) as worker:
             return worker.call("versions", {}, STEP_LIMIT_S)
 
@@ -73,10 +86,13 @@ class Runner:
 
     def _worker(self, job):
         log = self._store.path("log", "worker.err")
-        return WorkerLink(self._worker_argv, self._board.children, log, job)
+        env = self.libraries.environment()
+        return WorkerLink(self._worker_argv, self._board.children, log, job, env)
 
     def _identity(self, job, runtime):
         """Release and platform of a runtime; asked once, since it means loading the library."""
+        if runtime == trtexec_engine.RUNTIME:
+            return trtexec_engine.identity(self._board)
         if runtime not in self._identities:
             with self._worker(job) as worker:
                 answer = worker.call("identity", {"runtime": runtime}, STEP_LIMIT_S)
@@ -94,14 +110,28 @@ class Runner:
         target = self._store.fresh()
         request = dict(want, onnx=onnx, engine=target, timing_cache=self._timing(want, identity))
         try:
-            with self._worker(job) as worker:
-                made = worker.call("build", request, _BUILD_LIMIT_S)
+            if want["runtime"] == trtexec_engine.RUNTIME:
+                begin_ns = now_ns()
+                made = trtexec_engine.build(self._board, want, onnx, target)
+                made["build_s"] = (now_ns() - begin_ns) / 1e9
+            else:
+                made = self._in_memory(job, request)
             made["plan_bytes"] = os.path.getsize(target)
             made["engine"] = self._store.adopt(target)
         finally:
             blobs.remove(target)
         told = {name: identity.get(name) for name in ("platform", "dialect", "via")}
         return dict(made, runtime_version=identity["version"], **told)
+
+    def _in_memory(self, job, request):
+        """Builds in a worker; where memory ran out it is said how much there is."""
+        try:
+            with self._worker(job) as worker:
+                return worker.call("build", request, _BUILD_LIMIT_S)
+        except AgentError as error:
+            if error.code == "out_of_memory" or "signal 9" in (error.why or ""):
+                error.why = "; ".join(filter(None, (error.why, self._board.memory_text())))
+            raise
 
     def _timing(self, want, identity):
         """Where measured kernel times are kept; None for a fresh build, which must measure anew."""

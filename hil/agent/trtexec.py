@@ -11,7 +11,7 @@ import re
 from . import blobs, checks, plans
 from .errors import AgentError
 
-_VERSION = re.compile(r"TensorRT v(\d+)")
+VERSION = re.compile(r"TensorRT v(\d+)")
 _GRACE_S = 600.0  # loading a large engine
 _HELP_S = 60.0
 
@@ -30,22 +30,22 @@ def run(board, store, job):
     warmup_ms = checks.integer(job.params, "warmup_ms", 0, 60000, 200)
     duration_s = checks.integer(job.params, "duration_s", 1, 600, 3)
     target = store.fresh()
-    argv = [program] + flags(_help(board, program), engine, target, warmup_ms, duration_s)
+    argv = [program] + flags(help_text(board, program), engine, target, warmup_ms, duration_s)
     try:
         done = board.run(argv, _GRACE_S + 3.0 * duration_s)
-        if done.status != 0 or not _filled(target):
+        if done.status != 0 or not filled(target):
             raise _failure(done)
         times = store.adopt(target)
     finally:
         blobs.remove(target)
-    found = _VERSION.search(done.output)
+    found = VERSION.search(done.output)
     version = None if found is None else found.group(1)
     return {"times": times, "argv": argv, "version": version, "warmup_ms": warmup_ms}
 
 
-def flags(help_text, engine, times, warmup_ms, duration_s):
+def flags(known, engine, times, warmup_ms, duration_s):
     """The arguments in the words of this release: 10 calls the streams differently from 8."""
-    streams = "--infStreams=1" if "--infStreams" in help_text else "--streams=1"
+    streams = "--infStreams=1" if "--infStreams" in known else "--streams=1"
     return [
         "--loadEngine=" + engine,
         "--warmUp=%d" % warmup_ms,
@@ -58,12 +58,14 @@ def flags(help_text, engine, times, warmup_ms, duration_s):
     ]
 
 
-def _help(board, program):
+def help_text(board, program):
+    """What this release prints of its flags."""
     done = board.run([program, "--help"], _HELP_S)
     return done.output + done.errors
 
 
-def _filled(path):
+def filled(path):
+    """True where a file is there and holds something."""
     return os.path.exists(path) and os.path.getsize(path) > 0
 
 

@@ -7,7 +7,6 @@ the way, which reach the child as `{"answer"}`. Its stderr is a file, read when 
 
 import json
 import os
-import platform
 import select
 import signal
 import subprocess
@@ -28,9 +27,10 @@ class WorkerLink:
         children: the registry that owns it.
         log: path of its stderr; replaced.
         job: the request; its `check` ends the worker early.
+        env: its environment.
     """
 
-    def __init__(self, argv, children, log, job):
+    def __init__(self, argv, children, log, job, env):
         self._children = children
         self._log = log
         self._job = job
@@ -46,7 +46,7 @@ class WorkerLink:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=_environment(),
+                env=env,
             )
 
     def __enter__(self):
@@ -119,8 +119,10 @@ class WorkerLink:
     def _death(self):
         status = procs.wait_exit(self._process, 5.0)
         killed = status is not None and status < 0
+        fix = "the agent is well; try again, with a smaller network or workspace if memory ran out"
         if killed and -status == signal.SIGKILL:
             how = "it was killed (signal 9), as the kernel does when memory runs out"
+            fix = "close other programs on the board, lower runtime.workspace_mib, or add swap"
         elif killed:
             how = "signal %d ended it" % -status
         else:
@@ -131,14 +133,5 @@ class WorkerLink:
             "worker_died",
             "the process that runs the engine died",
             "; ".join([how] + said),
-            "the agent is well; try again, with a smaller network or workspace if memory ran out",
+            fix,
         )
-
-
-def _environment():
-    env = dict(os.environ)
-    if platform.machine() == "aarch64":
-        # assumes: numpy-needs-coretype
-        # numpy 1.19.5's OpenBLAS misreads these cores and dies of an illegal instruction.
-        env.setdefault("OPENBLAS_CORETYPE", "ARMV8")
-    return env

@@ -9,6 +9,7 @@ from hil.cli import (
     bench_certificate,
     bench_emulator,
     bench_energy,
+    bench_hostile,
     bench_search,
 )
 
@@ -18,6 +19,7 @@ bench_ablation.register(app)
 bench_certificate.register(app)
 bench_energy.register(app)
 bench_emulator.register(app)
+bench_hostile.register(app)
 
 
 @app.callback()

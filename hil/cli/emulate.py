@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,16 +30,30 @@ def emulate(
         str | None, typer.Option(help="Power monitors: continuous (they average) or triggered.")
     ] = None,
     release: Annotated[str, typer.Option(help="Release of L4T: r32, or r28 by its names.")] = "r32",
+    hostile: Annotated[
+        int | None, typer.Option(min=0, help="Seed that draws what is wrong with the board.")
+    ] = None,
+    hostile_only: Annotated[
+        str | None, typer.Option(help="What is wrong with it: NAME[,NAME] of --list-hostile.")
+    ] = None,
+    list_hostile: Annotated[
+        bool, typer.Option("--list-hostile", help="List what can be wrong with a board, and end.")
+    ] = False,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="What goes wrong, NAME or NAME:setting=value,...; may be repeated."),
     ] = None,
 ) -> None:
     """Serve an emulated board on loopback."""
+    if list_hostile:
+        _list()
+        return
     command = [sys.executable, "-m", "hil.emulator.serve", "--json", "--board", board]
     command += ["--port", str(port), "--seed", str(seed)]
     command += ["--release", release]
     command += [] if sensor_mode is None else ["--sensor-mode", sensor_mode]
+    command += [] if hostile is None else ["--hostile", str(hostile)]
+    command += [] if hostile_only is None else ["--hostile-only", hostile_only]
     command += [word for each in fault or () for word in ("--fault", each)]
     if authorized_key is not None:
         command += ["--authorized-key", str(authorized_key)]
@@ -50,7 +64,7 @@ def emulate(
         if not first:
             code = server.wait()
             raise HostError("the emulated board did not start", why=f"its server ended with {code}")
-        _tell(json.loads(first))
+        _tell(json.loads(first), asked_hostile=hostile is not None)
         try:
             server.wait()
         except (InterruptedRunError, KeyboardInterrupt):
@@ -60,7 +74,14 @@ def emulate(
             server.wait(timeout=10)
 
 
-def _tell(board: dict[str, str]) -> None:
+def _list() -> None:
+    from hil.emulator.hostile.variants import VARIANTS
+
+    for name, variant in VARIANTS.items():
+        out.print(f"{name:28} {variant.does}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _tell(board: dict[str, Any], *, asked_hostile: bool) -> None:
     out.print("EMULATED board, every figure it yields comes from a model", style="bold")
     out.print(
         f"ssh:          {board['user']}@{board['host']} port {board['port']}\n"
@@ -72,4 +93,8 @@ def _tell(board: dict[str, str]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    for name, does in board["hostile"].items():
+        out.print(f"hostile:      {name}: {does}", highlight=False, markup=False, soft_wrap=True)
+    if asked_hostile and not board["hostile"]:
+        out.print("hostile:      nothing is wrong with the board of this seed", highlight=False)
     say("Ctrl-C ends it and removes its files")

@@ -23,6 +23,7 @@ from hil.core.errors import (
     LimitViolatedError,
     MeasurementError,
 )
+from hil.core.fallbacks import WITHOUT_JOULES
 
 if TYPE_CHECKING:
     from hil.device.config import DeviceConfig
@@ -185,6 +186,13 @@ def conclude(result: Mapping[str, Any], *, target_asked: bool) -> None:
     undecided = [name for name, verdict in verdicts.items() if verdict == "undecided"]
     if broken:
         raise LimitViolatedError(f"over the limit: {', '.join(broken)}")
+    refused = [one for one in result.get("fallbacks", ()) if one["name"] in WITHOUT_JOULES]
+    if refused:
+        raise MeasurementError(
+            "latency was measured; there are no joules",
+            why=refused[0]["reason"],
+            fix=refused[0]["next_step"],
+        )
     if undecided:
         raise MeasurementError(
             f"undecided: {', '.join(undecided)}",

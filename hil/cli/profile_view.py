@@ -172,11 +172,14 @@ def interval(value: float, ends: Sequence[float], *, brief: bool = False) -> str
 
 def notes(result: Result) -> list[str]:
     """Return the lines below the table."""
+    fallbacks = result.get("fallbacks") or ()
+    told = {f"{each['reason']}: {each['consequence']}" for each in fallbacks}
     lines = [
         f"{title} is unknown: {why}"
         for title, field, _ in _ROWS
         if result.get(field, 0) is None
         and len(why := str(result[f"{field}_reason"])) > LONGEST_CELL
+        and why not in told  # it stands below, once
     ]
     rails = result.get("rails_mj")
     if rails:
@@ -210,6 +213,9 @@ def notes(result: Result) -> list[str]:
     crosscheck = result.get("trtexec")
     if crosscheck:
         lines.append(_trtexec_line(crosscheck))
+    for each in fallbacks:
+        lines.append(f"not as planned: {each['reason']}: {each['consequence']}")
+        lines.append(f"  next: {each['next_step']}")
     colour = COLOURS[result["validity"]]
     lines += [
         f"[{colour}]{result['validity']}:[/] {escape(reason)}" for reason in result["reasons"]

@@ -119,11 +119,15 @@ class Work:
             build_index: k > 0 builds anew.
             name: prefix of the evidence's file, and what the progress calls it.
         """
+        from hil.device.trtexec_run import refuse
+
         desk, wishes = self.desk.at(point.nvpmodel if point else None), self.wishes
         precision = (point.precision if point else None) or wishes.precision
         rate_hz = point.rate_hz if point else None
         plan = wishes.plan(desk.config.power.interval_ms, rate_hz, desk.power)
         info = build(desk.session, self.network, desk.config, precision, build_index)
+        if wishes.layers:
+            refuse(info, "layers")  # before minutes are spent on measuring
         evidence_file = f"evidence-{name}.json.gz" if name else EVIDENCE
         result = replace(self, desk=desk)._measured(
             info, plan, evidence_file, f"measuring {name}".strip()
@@ -308,6 +312,7 @@ def joined_builds(results: Sequence[Result]) -> Result:
         "build_to_build": spread,
         "validity": worst,
         "reasons": reasons,
+        "fallbacks": [*{one["name"]: one for r in results for one in r["fallbacks"]}.values()],
         "limits": _limits_over_builds(results),
         "builds": list(results),
     }

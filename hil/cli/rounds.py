@@ -154,10 +154,13 @@ class Rounds:
 
     def _score(self, one: Round) -> Scored:
         from hil.measure.comparison import Scored
+        from hil.measure.numbers import require_joules
 
         start_ns = min(m.start_ns for m in (*one.a.marks, *one.b.marks))
         at_s = (start_ns - (self._zero_ns or 0)) / 1e9
         a, b = self.desk.score(one.a), self.desk.score(one.b)
+        if not self.rule.figure.startswith("latency"):
+            a, b = require_joules(a), require_joules(b)
         return Scored(one.build, one.first, at_s, a, b)
 
     def to_json(self) -> dict[str, Any]:

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.core.errors import DeviceError, ProtocolError
+from hil.core import fallbacks
+from hil.core.errors import DeviceError
 from hil.core.evidence import Evidence, PowerRecord, RunPlan
-from hil.device import trtexec
+from hil.device import trtexec, trtexec_run
 from hil.device.collecting import Lines, RunCollector, board_records
 from hil.device.config import DeviceConfig
 from hil.device.deciding import TRAILING_LINES, Decider
 from hil.device.emulated_session import plausible_draws
+from hil.device.faults import NoPowerError, NoRuntimeError, UnpinnedError
 from hil.device.link import Link
+from hil.device.power_choice import FirstLines, PowerChoice, PowerLostError, told_instead
+from hil.device.records import engine_info, engine_params, engine_record
+from hil.device.samples import dtype_of, sample_count, stacked
 from hil.device.session import (
     BoardInfo,
     Decide,
     EngineInfo,
     EngineSpec,
     PlausibleDraws,
-    TensorInfo,
     TrtexecRun,
 )
-from hil.device.sources import Chosen, HostMeters, choose, clock_rows, host_meters, in_order
+from hil.device.sources import Chosen, HostMeters, clock_rows, host_meters, in_order
 
 BUILD_S = 1800.0  # a large network takes TensorRT on a TX2 many minutes
 RUN_MARGIN_S = 180.0
@@ -47,6 +52,12 @@ class AgentSession:
         self._device = device
         self._board = board
         self._pinned = (device.state.nvpmodel, device.state.clocks)
+        self._power = PowerChoice(device.power, board.raw)
+        self._by_trtexec = False
+        self._facts: dict[str, Any] = dict(link.facts)
+        wall_s = board.raw.get("wall_clock_s")
+        self._wall_off_s = None if wall_s is None else float(wall_s) - time.time()
+        self._note_wall_clock(self._wall_off_s)
 
     @property
     def name(self) -> str:
@@ -63,14 +74,40 @@ class AgentSession:
         """The board as probed when the session opened."""
         return self._board
 
+    def facts(self, power: str = "none") -> dict[str, Any]:
+        """Return what the board and this session told, for `hil.core.fallbacks`."""
+        session = dict(self._facts)
+        lost = self._power.lost(power)
+        if lost is not None and lost["instead"] is None:
+            session["no_power"] = dict(lost)
+        # Evidence of two runs in the same state is the same, and so holds no date.
+        raw = {key: value for key, value in self._board.raw.items() if key != "wall_clock_s"}
+        return {**raw, "name": self._board.name, fallbacks.SESSION: session}
+
     def put_blob(self, data: bytes) -> str:
         """Ship bytes once, verified on the board; return their sha256."""
         sha256 = hashlib.sha256(data).hexdigest()
         known = self._link.client.request("blob_stat", {"sha256": sha256})
         if known.get("bytes") != len(data):
-            name = self._link.files.upload(data)
+            name = self._uploaded(data)
             self._link.client.request("blob_commit", {"name": name, "sha256": sha256})
         return sha256
+
+    def _uploaded(self, data: bytes) -> str:
+        try:
+            return self._link.files.upload(data)
+        except DeviceError as error:
+            if not self._link.client.alive:
+                raise
+            disk = self._link.client.request("disk")
+            if disk["free_bytes"] >= len(data):
+                raise
+            raise DeviceError(
+                f"the disk of {self.name} is full",
+                why=f"{disk['mount']} has {disk['free_bytes'] >> 10} KiB left, "
+                f"{-(-len(data) >> 10)} KiB are needed",
+                fix="free space on the board, e.g. with `hil device clean`",
+            ) from error
 
     def get_blob(self, sha256: str) -> bytes:
         """Fetch bytes by hash, verified here."""
@@ -85,7 +122,19 @@ class AgentSession:
         return data
 
     def build(self, spec: EngineSpec) -> EngineInfo:
-        """Build (or find in the board's cache) an engine."""
+        """Build (or find in the board's cache) an engine, by trtexec where only that is there."""
+        if spec.runtime == "tensorrt" and (self._by_trtexec or trtexec_run.needed(self._board)):
+            spec = trtexec_run.by_trtexec(spec)
+        try:
+            return self._built(spec)
+        except NoRuntimeError as error:
+            if spec.runtime != "tensorrt" or self._board.raw.get("trtexec") is None:
+                raise
+            self._by_trtexec = True
+            self._facts["trtexec_why"] = f"{error.what} ({error.why})" if error.why else error.what
+            return self._built(trtexec_run.by_trtexec(spec))
+
+    def _built(self, spec: EngineSpec) -> EngineInfo:
         params = {
             "onnx": spec.onnx_sha256,
             "runtime": spec.runtime,
@@ -95,18 +144,21 @@ class AgentSession:
             "build_index": spec.build_index,
         }
         answer = self._link.client.request("engine_build", params, timeout_s=BUILD_S)
-        return _engine_info(spec, answer)
+        return engine_info(spec, answer)
 
     def run(
         self, info: EngineInfo, plan: RunPlan, power: str, decide: Decide | None = None
     ) -> Evidence:
         """Exercise the engine as planned beside the power sources (see `Session.run`)."""
+        if info.spec.runtime == trtexec_run.RUNTIME:
+            plan, decide = trtexec_run.fixed(plan), None
         fixed = plan if decide else replace(plan, max_blocks=None)
         params = {"plan": fixed.to_json(), "inputs": {}}
         return self._exercise("engine_run", params, info, plan, power, decide)
 
     def step_response(self, info: EngineInfo, power: str, interval_ms: int, steps: int) -> Evidence:
         """Switch the load on and off beside the power sources (see `Session.step_response`)."""
+        trtexec_run.refuse(info, "steps of the load")
         # Each step is held on and off; what else a plan says is not part of such a run.
         plan = RunPlan(STEP_IDLE_S, 0.0, STEP_HOLD_S, 2 * steps, 0.0, interval_ms)
         params = {"interval_ms": interval_ms, "steps": steps}
@@ -122,23 +174,72 @@ class AgentSession:
         power: str,
         decide: Decide | None,
     ) -> Evidence:
-        chosen = choose(self._device.power, power)
+        asked = [False]
+
+        def deciding(evidence: Evidence) -> bool:
+            asked[0] = True
+            return decide is None or decide(evidence)
+
+        while True:
+            try:
+                judge = None if decide is None else deciding
+                return self._exercised(method, params, info, plan, power, judge)
+            except (PowerLostError, NoPowerError) as error:
+                reading = self._power.watched(power)
+                # Further sources are a person's own wish; theirs are not made up for.
+                mine = isinstance(error, PowerLostError) or not self._device.power.also
+                if reading is None or not (mine or reading in error.what):
+                    raise
+                self._power.step_down(f"{error.what}: {error.why}" if error.why else error.what)
+                if asked[0]:
+                    raise PowerLostError(error.what, why=error.why, fix="run it again") from error
+
+    def _exercised(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        info: EngineInfo,
+        plan: RunPlan,
+        power: str,
+        decide: Decide | None,
+    ) -> Evidence:
+        chosen = self._power.chosen(power)
         collector = RunCollector()
         with host_meters(chosen, self._board_ns) as meters:
-            scene = _Scene(self, info, plan, chosen, collector, meters)
+            scene = _Scene(self, info, plan, power, chosen, collector, meters)
             take: Take = collector.take
             if decide is not None:
                 take = Decider(collector, plan, len(chosen.on_board), decide, scene.so_far).take
-            asked = {**_engine(info), **params, "power": list(chosen.on_board)}
-            result = self._link.client.request(
-                method, asked, on_event=take, timeout_s=run_timeout_s(plan)
-            )
+            reading = self._power.watched(power)
+            if reading is not None:
+                take = FirstLines(reading, take).take
+            asked = {**engine_params(info), **params, "power": list(chosen.on_board)}
+            limit_s = run_timeout_s(plan)
+            if info.spec.runtime == trtexec_run.RUNTIME:
+                limit_s += trtexec_run.MORE_S
+            result = self._link.client.request(method, asked, on_event=take, timeout_s=limit_s)
             if chosen.on_host:
                 meters.sync += clock_rows(self._board_ns)
+            self._look_at_the_date()
+            if info.spec.runtime == trtexec_run.RUNTIME:
+                trtexec_run.lay(collector, plan, result, self.get_blob)
             return scene.whole(result, meters.stop())
 
     def _board_ns(self) -> int:
         return int(self._link.client.request("clock")["t_ns"])
+
+    def lost(self, power: str) -> Mapping[str, Any] | None:
+        """Return what became of a power source (see `PowerChoice.lost`)."""
+        return self._power.lost(power)
+
+    def _look_at_the_date(self) -> None:
+        """Note whether somebody set the board's wall clock since the session opened."""
+        wall_s = self._link.client.request("clock").get("wall_s")
+        self._note_wall_clock(None if wall_s is None else float(wall_s) - time.time())
+
+    def _note_wall_clock(self, off_s: float | None) -> None:
+        if off_s is not None and self._wall_off_s is not None:
+            self._facts |= fallbacks.wall_clock_facts(off_s, self._wall_off_s)
 
     def infer(
         self, info: EngineInfo, inputs: Mapping[str, NDArray[np.generic]]
@@ -148,18 +249,20 @@ class AgentSession:
         Raises:
             ValueError: the inputs are not the engine's, or differ in N.
         """
+        trtexec_run.refuse(info, "outputs")
         count = sample_count(info, inputs)
         blobs = {
             tensor.name: self.put_blob(stacked(tensor, inputs[tensor.name]))
             for tensor in info.inputs
         }
-        params = {**_engine(info), "inputs": blobs, "count": count}
+        params = {**engine_params(info), "inputs": blobs, "count": count}
         answer = self._link.client.request("engine_infer", params, timeout_s=INFER_S)
         return {str(out["name"]): self._output(out) for out in answer["outputs"]}
 
     def layers(self, info: EngineInfo) -> tuple[tuple[str, float], ...]:
         """Return (layer name, mean milliseconds) as the runtime's profiler tells."""
-        params = {**_engine(info), "iterations": LAYER_ITERATIONS}
+        trtexec_run.refuse(info, "layers")
+        params = {**engine_params(info), "iterations": LAYER_ITERATIONS}
         answer = self._link.client.request("engine_layers", params, timeout_s=INFER_S)
         return tuple((str(row["name"]), float(row["time_ms"])) for row in answer["layers"])
 
@@ -167,7 +270,7 @@ class AgentSession:
         """Time the engine by the board's own trtexec; None where there is none for it."""
         if self._board.raw.get("trtexec") is None or info.spec.runtime != "tensorrt":
             return None
-        answer = self._link.client.request("engine_trtexec", _engine(info), timeout_s=INFER_S)
+        answer = self._link.client.request("engine_trtexec", engine_params(info), timeout_s=INFER_S)
         return trtexec.read(answer, self.get_blob(str(answer["times"])))
 
     def plausible(self, infos: Sequence[EngineInfo]) -> PlausibleDraws | None:
@@ -186,7 +289,11 @@ class AgentSession:
             self._pin()
 
     def pin(self, nvpmodel: int | None = None, clocks: bool | None = None) -> None:
-        """Set power mode and clocks; None is what the device file says (see `Session.pin`)."""
+        """Set power mode and clocks; None is what the device file says (see `Session.pin`).
+
+        What the device file says and the board does not permit is a fallback; what is asked for
+        by name is not.
+        """
         state = self._device.state
         mode = state.nvpmodel if nvpmodel is None else nvpmodel
         wanted = (mode, state.clocks if clocks is None else clocks)
@@ -194,13 +301,29 @@ class AgentSession:
             # Clocks were stored inside the mode they belong to: they go back before it changes.
             self.restore()
         self._pinned = wanted
-        self._pin()
+        self._pin(strict=nvpmodel is not None or clocks is not None)
 
-    def _pin(self) -> None:
+    def _pin(self, *, strict: bool = False) -> None:
         mode, clocks = self._pinned
-        if mode is not None or clocks:
-            params = {"nvpmodel": mode, "clocks": clocks}
-            self._link.client.request("board_pin", params, timeout_s=PIN_S)
+        denied: dict[str, dict[str, Any]] = {}
+        # Where the mode is refused the clocks may still be allowed.
+        wanted = [(mode, clocks), (None, clocks)] if mode is not None and clocks else [self._pinned]
+        for each, pinned in wanted:
+            if each is None and not pinned:
+                continue
+            params = {"nvpmodel": each, "clocks": pinned}
+            try:
+                told = self._link.client.request("board_pin", params, timeout_s=PIN_S)
+            except UnpinnedError as error:
+                if strict:
+                    raise
+                denied[error.what] = {"what": error.what, "why": error.why, "fix": error.fix}
+            else:
+                self._facts["found_pinned"] = bool(told.get("found_pinned"))
+                cores = (told.get("state") or {}).get("cpu_hz")
+                self._facts |= {"cores_online": len(cores)} if cores else {}
+                break
+        self._facts["denied"] = list(denied.values())
 
     def restore(self) -> None:
         """Put power mode and clocks back as they were found."""
@@ -208,7 +331,7 @@ class AgentSession:
 
     def _output(self, out: Mapping[str, Any]) -> NDArray[np.generic]:
         data = self.get_blob(str(out["sha256"]))
-        return np.frombuffer(data, dtype=_dtype(str(out["dtype"]))).reshape(out["shape"])
+        return np.frombuffer(data, dtype=dtype_of(str(out["dtype"]))).reshape(out["shape"])
 
 
 @dataclass(frozen=True)
@@ -218,6 +341,7 @@ class _Scene:
     session: AgentSession
     info: EngineInfo
     plan: RunPlan
+    source: str
     chosen: Chosen
     collector: RunCollector
     meters: HostMeters
@@ -226,6 +350,7 @@ class _Scene:
         """Return the record of a run that has ended; `result` is the agent's answer to it."""
         told = result.get("power") or []
         records = in_order(self.chosen, board_records(told, self.collector.lines), host)
+        records = told_instead(records, self.session.lost(self.source))
         return self._evidence(records, None, str(result.get("copies", "excluded")))
 
     def so_far(self, block: int, lines: Mapping[int, Lines]) -> Evidence:
@@ -244,7 +369,7 @@ class _Scene:
         marks = [mark for mark in collector.marks if mark.name != "block" or mark.index <= last]
         series = (collector.latency[block] for block in sorted(collector.latency) if block <= last)
         return Evidence(
-            board={**session.board.raw, "name": session.board.name},
+            board=session.facts(self.source),
             engine=engine_record(self.info),
             plan=self.plan,
             marks=tuple(marks),
@@ -257,92 +382,9 @@ class _Scene:
         )
 
 
-def sample_count(info: EngineInfo, inputs: Mapping[str, NDArray[np.generic]]) -> int:
-    """Return N of inputs shaped (N, *sample).
-
-    Raises:
-        ValueError: names, shapes or N do not fit the engine.
-    """
-    expected = {tensor.name: tensor.shape[1:] for tensor in info.inputs}
-    got = {name: tuple(values.shape[1:]) for name, values in inputs.items()}
-    if got != expected:
-        raise ValueError(f"inputs shaped {got} a sample; the engine takes {expected}")
-    counts = {values.shape[0] for values in inputs.values()}
-    if len(counts) != 1:
-        raise ValueError(f"inputs of different numbers of samples: {sorted(counts)}")
-    return int(counts.pop())
-
-
-def stacked(tensor: TensorInfo, values: NDArray[np.generic]) -> bytes:
-    """Return samples as the agent takes them: C order, in the engine's own type."""
-    return np.ascontiguousarray(values, dtype=_dtype(tensor.dtype)).tobytes()
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    return np.dtype(name).newbyteorder("<")  # every Jetson is little-endian
-
-
 def run_timeout_s(plan: RunPlan) -> float:
     """Return how long a run may take in wall time before it counts as hanging."""
     blocks = max(plan.blocks, plan.max_blocks or 0)
     slot_s = 0.0 if plan.rate_hz is None else 1.0 / plan.rate_hz
     load_s = plan.settle_s + blocks * (plan.window_s + 2 * slot_s) + plan.tail_s + 4 * slot_s
     return 2 * (2 * plan.idle_s + load_s) + RUN_MARGIN_S
-
-
-def engine_record(info: EngineInfo) -> dict[str, Any]:
-    """Return the engine as evidence keeps it: plain data."""
-    record = asdict(info)
-    record["spec"]["shapes"] = {name: list(shape) for name, shape in info.spec.shapes.items()}
-    for side in ("inputs", "outputs"):
-        record[side] = [{**tensor, "shape": list(tensor["shape"])} for tensor in record[side]]
-    record["messages"] = list(info.messages)
-    return record
-
-
-def board_info(name: str, probe: Mapping[str, Any]) -> BoardInfo:
-    """Return the board's record from the agent's answer to `probe`."""
-    return BoardInfo(
-        name=name,
-        model=probe.get("model"),
-        l4t=probe.get("l4t"),
-        tensorrt=probe.get("tensorrt"),
-        python=str(probe.get("python")),
-        emulated=bool(probe.get("emulated")),
-        raw=dict(probe),
-    )
-
-
-def _engine(info: EngineInfo) -> dict[str, Any]:
-    named = {"engine": info.engine_sha256, "runtime": info.spec.runtime}
-    return {**named, "cuda_graph": True} if info.spec.cuda_graph else named
-
-
-def _engine_info(spec: EngineSpec, answer: Mapping[str, Any]) -> EngineInfo:
-    try:
-        memory = answer.get("device_memory_bytes")
-        return EngineInfo(
-            spec=spec,
-            engine_sha256=str(answer["engine"]),
-            key=str(answer["key"]),
-            cached=bool(answer["cached"]),
-            build_s=float(answer["build_s"]),
-            runtime_version=str(answer["runtime_version"]),
-            plan_bytes=int(answer["plan_bytes"]),
-            device_memory_bytes=None if memory is None else int(memory),
-            inputs=_tensors(answer["inputs"]),
-            outputs=_tensors(answer["outputs"]),
-            messages=tuple(str(text) for text in answer.get("messages", ())),
-            platform=answer.get("platform"),
-            dialect=answer.get("dialect"),
-            via=answer.get("via"),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ProtocolError("the answer to a build cannot be read", why=repr(error)) from error
-
-
-def _tensors(rows: list[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
-    return tuple(
-        TensorInfo(str(row["name"]), str(row["dtype"]), tuple(int(n) for n in row["shape"]))
-        for row in rows
-    )

@@ -185,7 +185,7 @@ def install_agent(shell: Shell, files: SftpFiles, bundle: Bundle, where: str) ->
 
 
 def _remote_sha256(shell: Shell, path: str) -> str | None:
-    done = shell.run(f"sha256sum {shlex.quote(path)}")
+    done = shell.run(f"printf '\\n'; sha256sum {shlex.quote(path)}")
     words = done.out.split()
     # a login shell's greeting may come first: the line we want names the path
     if done.status != 0 or len(words) < 2 or words[-1] != path:

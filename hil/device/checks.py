@@ -6,22 +6,21 @@ Rule of this file: pure. Each judgement carries what to do when it is not right;
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
-from hil.core import tegrastats
+from hil.core import fallbacks, tegrastats
 from hil.core.errors import HilError
 from hil.core.evidence import Evidence, PowerRecord
+from hil.core.fallbacks import Fallback
 from hil.device.config import DeviceConfig, PowerSource
+from hil.device.power_choice import PowerChoice
+from hil.device.support import OLDEST_TENSORRT, UPGRADE, Version, too_old, version
 
 Status = Literal["ok", "warn", "fail"]
-Version = tuple[int, ...]
-
 OLDEST_PYTHON: Version = (3, 6)
-OLDEST_R32: Version = (32, 7)  # JetPack 4.6.1: the first with TensorRT 8.2
-OLDEST_TENSORRT: Version = (8, 2)
 DISK_WARN_BYTES = 2 * 1024**3
 DISK_FAIL_BYTES = 256 * 1024**2  # one engine and its network
 # assumes: period-follows
@@ -49,16 +48,6 @@ def failed(name: str, error: HilError) -> Check:
     return Check(name, "fail", detail, error.fix or "run again; if it stays, report it")
 
 
-def version(text: str | None) -> Version | None:
-    """Return the leading numbers of a version, e.g. (32, 7, 1); None where there are none."""
-    numbers = []
-    for part in (text or "").split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers) or None
-
-
 def judge_probe(device: DeviceConfig, probe: Mapping[str, Any]) -> Iterator[Check]:
     """Judge what the agent says of its board against what the device file wants of it."""
     yield _board(probe)
@@ -68,6 +57,13 @@ def judge_probe(device: DeviceConfig, probe: Mapping[str, Any]) -> Iterator[Chec
     yield _power_source(device, probe)
     yield _rights(device, probe)
     yield _disk(probe)
+    yield from told(fallbacks.of_board(probe))
+
+
+def told(found: Iterable[Fallback]) -> Iterator[Check]:
+    """Return fallbacks as lines of the report."""
+    for each in found:
+        yield Check(f"fallback {each.name}", "warn", each.line, each.next_step)
 
 
 def _board(probe: Mapping[str, Any]) -> Check:
@@ -83,14 +79,10 @@ def _python(probe: Mapping[str, Any]) -> Check:
 
 
 def _release(probe: Mapping[str, Any]) -> Check:
-    found = version(probe.get("l4t"))
-    if found is None:
+    if version(probe.get("l4t")) is None:
         return ok("jetpack", "not a Jetson")
-    if found >= OLDEST_R32:
-        return ok("jetpack", f"L4T {probe['l4t']}")
-    return Check(
-        "jetpack", "fail", f"L4T {probe['l4t']}", "upgrade to JetPack 4.6.1 (L4T 32.7.1) or later"
-    )
+    refusal = too_old(probe.get("l4t"), probe.get("l4t_read_in"))
+    return ok("jetpack", f"L4T {probe['l4t']}") if refusal is None else failed("jetpack", refusal)
 
 
 def _runtime(device: DeviceConfig, probe: Mapping[str, Any]) -> Iterator[Check]:
@@ -98,14 +90,17 @@ def _runtime(device: DeviceConfig, probe: Mapping[str, Any]) -> Iterator[Check]:
         yield _present("onnxruntime", probe, "install it for that Python: pip install onnxruntime")
         return
     found = version(probe.get("tensorrt"))
-    if probe.get("tensorrt") is None:
+    if probe.get("tensorrt") is None and probe.get("trtexec"):
+        yield from told((fallbacks.trtexec_engine(probe),))
+    elif probe.get("tensorrt") is None:
         step = "install it: sudo apt install python3-libnvinfer (part of JetPack)"
         yield Check("tensorrt", "fail", "not found by that Python", step)
     elif found is not None and found < OLDEST_TENSORRT:
-        yield Check("tensorrt", "fail", str(probe["tensorrt"]), "upgrade to JetPack 4.6.1 or later")
+        yield Check("tensorrt", "fail", str(probe["tensorrt"]), UPGRADE)
     else:
         yield ok("tensorrt", str(probe["tensorrt"]))
-    yield _present("numpy", probe, "install it: sudo apt install python3-numpy")
+    if "numpy" not in (probe.get("import_deaths") or {}):
+        yield _present("numpy", probe, "install it: sudo apt install python3-numpy")
     pycuda = probe.get("pycuda")
     yield ok("pycuda", str(pycuda) if pycuda else "absent; the CUDA runtime is used directly")
 
@@ -121,11 +116,18 @@ def _power_source(device: DeviceConfig, probe: Mapping[str, Any]) -> Check:
         step = "name a power source in the device file (power.source); latency works without"
         return Check("power source", "warn", "none: joules stay unknown", step)
     names = [source, *(one.source for one in device.power.also)]
-    if "tegrastats" in names and probe.get("tegrastats") is None:
-        step = "install L4T's tools, or set power.source: none to measure latency alone"
+    if source != "tegrastats" and "tegrastats" in names and probe.get("tegrastats") is None:
+        step = "install L4T's tools, or take it out of power.also"
         return Check("power source", "fail", "there is no tegrastats on the board", step)
-    told = [str(probe["tegrastats"]) if name == "tegrastats" else name for name in names]
-    return ok("power source", ", ".join(told))
+    lost = PowerChoice(device.power, probe).lost(source)
+    if lost is not None:
+        step = "install L4T's tools, or set power.source: none to measure latency alone"
+        if lost["instead"] is None:
+            return Check("power source", "fail", f"{lost['why']}: joules are refused", step)
+        detail = f"{lost['why']}: {lost['instead']} (sysfs) is read instead"
+        return Check("power source", "warn", detail, step)
+    shown = [str(probe["tegrastats"]) if name == "tegrastats" else name for name in names]
+    return ok("power source", ", ".join(shown))
 
 
 def _rights(device: DeviceConfig, probe: Mapping[str, Any]) -> Check:
@@ -141,8 +143,9 @@ def _rights(device: DeviceConfig, probe: Mapping[str, Any]) -> Check:
         return ok("sudo rights", ", ".join(name for name, want in wanted.items() if want))
     return Check(
         "sudo rights",
-        "fail",
-        f"not allowed without a password: {', '.join(missing)}",
+        "warn",
+        f"not allowed without a password: {', '.join(missing)}; measured unpinned, results are "
+        "suspect",
         "put into /etc/sudoers.d/hil: " + sudoers_line(device),
     )
 
@@ -185,8 +188,15 @@ def judge_lease(status: Mapping[str, Any]) -> Check:
 
 def judge_run(device: DeviceConfig, evidence: Evidence) -> Iterator[Check]:
     """Judge a short run: is power really read, how often, and do the clocks stay put."""
-    if device.power.source != "none":
-        asked = (device.power.first, *device.power.also)
+    if device.power.source != "none" and evidence.power:
+        first = device.power.first
+        read = evidence.power[0].source  # another than asked for, where that one failed
+        if read != first.source:
+            first = first.model_copy(update={"source": read})
+        also = [
+            one for one in device.power.also if read == device.power.source or one.source != read
+        ]
+        asked = (first, *also)
         for place, (source, record) in enumerate(zip(asked, evidence.power, strict=True)):
             yield from _judge_source(device, source, record, "" if place == 0 else f" {place + 1}")
     yield judge_clocks(device, evidence.states)

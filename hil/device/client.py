@@ -19,6 +19,11 @@ from hil.device.faults import to_error
 from hil.device.transport import Transport
 from hil.device.wire import HEARTBEAT, PROTOCOL, Conversation, Event, Failure, Heartbeat, Result
 
+
+class NoPythonError(DeviceError):
+    """The login's PATH has no such interpreter."""
+
+
 COMMAND_NOT_FOUND = 127  # POSIX shells
 OnEvent = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
@@ -181,7 +186,7 @@ class AgentClient:
         status = self._transport.exit_status()
         log = self._transport.log().strip()
         if status == COMMAND_NOT_FOUND and not self._conversation.spoken:
-            return DeviceError(
+            return NoPythonError(
                 f"{self._where} has no Python for the agent",
                 why=_tail([log]),
                 fix="install python3 (3.6 or later) there, or set agent.python in the device file",

@@ -29,6 +29,8 @@ class RunCollector:
         states: clocks and temperatures, in order.
         sources: for each of the board's power sources, by its number, what it said of itself.
         lines: for each of them the stamped lines.
+        said: stamped lines of a trtexec that is the load.
+        told: what else belongs to how the load came up.
         latency: for each block, by its number, the latency of each inference in ns.
     """
 
@@ -38,6 +40,8 @@ class RunCollector:
         self.sources: dict[int, Mapping[str, Any]] = {}
         self.lines: dict[int, Lines] = {}
         self.latency: dict[int, list[int]] = {}
+        self.said: Lines = []
+        self.told: dict[str, Any] = {}
         self._load_ns: int | None = None
         self._before: dict[str, list[int]] = {"warmup": [], "settle": []}
         self._takers = {
@@ -47,6 +51,7 @@ class RunCollector:
             "mark": self._take_mark,
             "latency": self._take_latency,
             "state": self._take_state,
+            "said": self._take_said,
         }
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -71,6 +76,7 @@ class RunCollector:
         warmup, settle = self._before["warmup"], self._before["settle"]
         # A clock that did not move while the engine was loaded tells nothing about it.
         start: dict[str, Any] = {"load_ns": self._load_ns} if self._load_ns else {}
+        start |= self.told
         if warmup or settle:
             start["first_ns"] = (warmup or settle)[0]
         if warmup:
@@ -112,6 +118,9 @@ class RunCollector:
         blocks, before = self.latency, self._before
         series = blocks.setdefault(index, []) if phase == "block" else before[phase]
         series.extend(latencies_ns(event["starts_b64"], event["stops_b64"]))
+
+    def _take_said(self, event: Mapping[str, Any]) -> None:
+        self.said.extend((int(t_ns), str(text)) for t_ns, text in event["lines"])
 
     def _take_state(self, event: Mapping[str, Any]) -> None:
         self.states.append({key: value for key, value in event.items() if key != "kind"})

@@ -242,12 +242,14 @@ class Emulated(StrictModel):
 
     Attributes:
         sensor_mode: how its power monitors convert; None is the board file's.
+        hostile: seed that draws what is wrong with the board, None for nothing.
         faults: what goes wrong, each as `hil emulate --fault` takes it (`sensor-stuck:after_s=5`).
     """
 
     board: Name = "tx2"
     seed: Annotated[int, Field(ge=0)] = 0
     sensor_mode: Literal["continuous", "triggered"] | None = None
+    hostile: Annotated[int, Field(ge=0)] | None = None
     faults: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
+from hil.core import fallbacks
 from hil.core.errors import HilError
 from hil.core.evidence import RunPlan
-from hil.device.checks import Check, failed, judge_lease, judge_probe, judge_run, ok
+from hil.device.checks import Check, failed, judge_lease, judge_probe, judge_run, ok, told
 from hil.device.config import DeviceConfig, Ssh, SshDevice
 from hil.device.dial import dial
 from hil.device.enroll import fetch_host_key
@@ -39,11 +40,13 @@ def diagnose(
             if check.status == "fail":
                 return
     healthy = True
+    said = set()
     for check in _agent(device):
         yield check
+        said.add(check.name)
         healthy = healthy and check.status != "fail"
     if healthy and sample_network is not None:
-        yield from _short_run(device, owner, sample_network)
+        yield from (c for c in _short_run(device, owner, sample_network) if c.name not in said)
 
 
 def _network(ssh: Ssh) -> Iterator[Check]:
@@ -107,4 +110,6 @@ def _short_run(device: DeviceConfig, owner: str, network: bytes) -> Iterator[Che
         return
     count = sum(len(series) for series in evidence.latency_ns)
     yield ok("short run", f"{count} inferences with {runtime.name} {info.runtime_version}")
+    power = evidence.power[0].settings if evidence.power else None
+    yield from told(fallbacks.of_run(evidence.board, evidence.engine, power))
     yield from judge_run(device, evidence)

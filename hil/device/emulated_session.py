@@ -83,6 +83,7 @@ def emulator_argv(emulated: Emulated) -> tuple[str, ...]:
     """Return the emulator's command line: a random port, its own root folder."""
     program = (sys.executable, "-m", "hil.emulator.serve")
     options = [f"--sensor-mode={emulated.sensor_mode}"] if emulated.sensor_mode else []
+    options += [] if emulated.hostile is None else [f"--hostile={emulated.hostile}"]
     options += [f"--fault={fault}" for fault in emulated.faults]
     return (*program, "--board", emulated.board, "--seed", str(emulated.seed), *options, "--json")
 

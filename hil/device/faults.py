@@ -17,6 +17,18 @@ from hil.core.errors import (
 from hil.device.wire import Failure
 
 
+class UnpinnedError(DeviceError):
+    """Power mode or clocks could not be set; nothing else is wrong with the board."""
+
+
+class NoRuntimeError(DeviceError):
+    """What is to run networks is not there, or does not reach the GPU."""
+
+
+class NoPowerError(MeasurementError):
+    """The board has no such power source, or it says nothing."""
+
+
 @dataclass(frozen=True)
 class Blame:
     """Whose fault a code is, and what helps when the agent does not say."""
@@ -38,9 +50,11 @@ BLAME: Mapping[str, Blame] = {
     "lease_lost": Blame(DeviceError, "somebody took the board over; run again with --wait 30m"),
     "checksum": Blame(DeviceError, "the bytes were damaged on the way or on the disk; try again"),
     "disk_full": Blame(DeviceError, "free space on the board, e.g. with `hil device clean`"),
-    "not_permitted": Blame(DeviceError, "add the sudoers line that `hil doctor` prints"),
-    "no_runtime": Blame(DeviceError, "install JetPack's TensorRT, or choose another runtime"),
-    "no_power": Blame(MeasurementError, "set power.source: none to measure latency alone"),
+    "board_state": Blame(UnpinnedError, "set power mode and clocks by hand, then run again"),
+    "unwritable": Blame(DeviceError, "make the login's home writable on the board"),
+    "not_permitted": Blame(UnpinnedError, "add the sudoers line that `hil doctor` prints"),
+    "no_runtime": Blame(NoRuntimeError, "install JetPack's TensorRT, or choose another runtime"),
+    "no_power": Blame(NoPowerError, "set power.source: none to measure latency alone"),
     "unsupported_opset": Blame(ExportError, "export at the device file's runtime.opset"),
     "unsupported_operator": Blame(ExportError, _CHECK),
     "parse_failed": Blame(ExportError, _CHECK),

@@ -39,6 +39,7 @@ class Link:
         provenance: what every figure that comes over this link is called.
         shell: runs commands on the board; None for this machine.
         reset: brings an emulated board to a known state; nothing elsewhere.
+        facts: how the board is reached otherwise than planned (see `hil.core.fallbacks`).
     """
 
     client: Client
@@ -47,6 +48,7 @@ class Link:
     provenance: str
     shell: Shell | None = None
     reset: Callable[[int], None] = field(default=_nothing)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def host_name() -> str:

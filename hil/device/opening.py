@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hil.core.errors import ConfigError, HilError, LeaseTimeoutError
-from hil.device.agent_session import AgentSession, board_info
-from hil.device.config import DeviceConfig, EmulatedDevice, LocalDevice, ReplayDevice
+from hil.device.agent_session import AgentSession
+from hil.device.config import (
+    DeviceConfig,
+    EmulatedDevice,
+    LocalDevice,
+    ReplayDevice,
+    SshDevice,
+)
 from hil.device.emulated_session import emulated_link, reset_board
 from hil.device.link import Client, Link
 from hil.device.local_session import local_link
+from hil.device.records import board_info
 from hil.device.replay_session import ReplaySession
 from hil.device.session import Session
 from hil.device.ssh_session import ssh_link
+from hil.device.support import refuse_old
 
 POLL_S = 2.0
+PROBE_S = 300.0  # libraries that crash on import are tried one by one
 OnWait = Callable[[str, float], None]  # who holds the board; seconds of waiting left
 
 
@@ -68,14 +78,16 @@ def open_session(
         clock: wall time; None is the real one.
 
     Raises:
-        DeviceError: unreachable or unhealthy, or clocks may not be set.
+        DeviceError: unreachable or unhealthy, or too old (before anything is changed on it).
         LeaseTimeoutError: still leased after `wait_s`; the message names the holder.
     """
     if isinstance(device, ReplayDevice):
         yield _replayed(device)
         return
-    with device_link(device) as link:
-        board = board_info(device.name, link.client.request("probe"))
+    with ExitStack() as ending:
+        link, probe = _probed(device, ending)
+        board = board_info(device.name, probe)
+        refuse_old(board.raw, device.runtime.name)
         lease = Lease(link.client, owner, device.lease.ttl_s)
         lease.acquire(wait_s, on_wait or _silent, clock or WallClock())
         session = AgentSession(_labelled(link, emulated=board.emulated), device, board)
@@ -92,6 +104,22 @@ def _replayed(device: ReplayDevice) -> Session:
             fix="use it with `hil synthesize` and a profile of task table, such as nb201.yaml",
         )
     return ReplaySession.open(device)
+
+
+def _probed(device: DeviceConfig, ending: ExitStack) -> tuple[Link, Mapping[str, Any]]:
+    """Reach a board and probe it; where its python3 lacks TensorRT, by another one that has it."""
+    link = ending.enter_context(device_link(device))
+    probe = link.client.request("probe", timeout_s=PROBE_S)
+    other = probe.get("tensorrt_elsewhere")
+    if not other or not isinstance(device, SshDevice) or device.runtime.name != "tensorrt":
+        return link, probe
+    if device.agent.python != "python3":  # somebody chose it
+        return link, probe
+    ending.close()
+    agent = device.agent.model_copy(update={"python": other})
+    link = ending.enter_context(device_link(device.model_copy(update={"agent": agent})))
+    facts = {**link.facts, "python": other, "python_lacks": "has no TensorRT"}
+    return replace(link, facts=facts), link.client.request("probe", timeout_s=PROBE_S)
 
 
 @dataclass(frozen=True)

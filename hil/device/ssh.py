@@ -46,13 +46,19 @@ class SshConnection:
     client: paramiko.SSHClient
     through: paramiko.SSHClient | None = None
 
-    def run(self, command: str, timeout_s: float = 30.0) -> Completed:
-        """Run one shell command to its end.
+    def run(self, command: str, timeout_s: float = 30.0, given: bytes = b"") -> Completed:
+        """Run one shell command to its end; `given` is its input.
 
         Raises:
             DeviceError: the link is lost or the command does not end in time.
         """
-        return run_command(self._transport, command, timeout_s, self.where)
+        return run_command(self._transport, command, timeout_s, self.where, given)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the link still stands, as far as is known."""
+        transport = self.client.get_transport()
+        return transport is not None and transport.is_active()
 
     def open_agent(self, command: str) -> ChannelTransport:
         """Start a long-lived command and return its channel.
@@ -73,7 +79,7 @@ class SshConnection:
             channel = sftp.get_channel()
             assert channel is not None  # just opened
             channel.settimeout(60.0)
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError) as error:
             raise DeviceError(
                 f"{self.where} opens no file channel (SFTP)",
                 why=str(error) or type(error).__name__,

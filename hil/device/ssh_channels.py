@@ -19,6 +19,7 @@ from hil.core.errors import DeviceError
 from hil.device.transport import CHUNK_BYTES, GOODBYE_S, BoundedLog
 
 POLL_S = 10.0
+FREED_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class Shell(Protocol):
     """Something that runs shell commands on a board."""
 
     def run(self, command: str, timeout_s: float = 30.0) -> Completed:
+        """Run one command to its end."""
+
+
+class InputShell(Protocol):
+    """The same, with bytes for the command's standard input."""
+
+    def run(self, command: str, timeout_s: float = 30.0, given: bytes = b"") -> Completed:
         """Run one command to its end."""
 
 
@@ -78,15 +86,17 @@ class ChannelTransport:
 
 
 def run_command(
-    transport: paramiko.Transport, command: str, timeout_s: float, where: str
+    transport: paramiko.Transport, command: str, timeout_s: float, where: str, given: bytes = b""
 ) -> Completed:
-    """Run a shell command to its end; its input is empty.
+    """Run a shell command to its end; `given` is all of its input.
 
     Raises:
         DeviceError: the link is lost, or the command does not end in time.
     """
     channel = _start(transport, command, min(timeout_s, POLL_S), where)
     try:
+        with suppress(OSError):  # a command may end without having read all of it
+            channel.sendall(given)
         channel.shutdown_write()
         log = BoundedLog(lambda: _receive(channel, stderr=True), "command-stderr")
         out = _drain(channel, time.monotonic() + timeout_s)
@@ -105,7 +115,7 @@ def _start(
     transport: paramiko.Transport, command: str, timeout_s: float, where: str
 ) -> paramiko.Channel:
     try:
-        channel = transport.open_session(timeout=timeout_s)
+        channel = _opened(transport, timeout_s)
         channel.settimeout(timeout_s)
         channel.exec_command(command)
     except (paramiko.SSHException, OSError, EOFError) as error:
@@ -115,6 +125,18 @@ def _start(
             fix="check that the login may run commands: ssh HOST true",
         ) from error
     return channel
+
+
+def _opened(transport: paramiko.Transport, timeout_s: float) -> paramiko.Channel:
+    """Open a channel; a server that allows few frees the one before a moment after its end."""
+    deadline_s = time.monotonic() + FREED_S
+    while True:
+        try:
+            return transport.open_session(timeout=timeout_s)
+        except paramiko.ChannelException:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(0.05)
 
 
 def _drain(channel: paramiko.Channel, deadline_s: float) -> bytes | None:

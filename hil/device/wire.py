@@ -5,7 +5,7 @@ exactly one result or error; anything an agent may not say raises ProtocolError.
 runs, the host may send notifications about it: `cancel`, and `answer` to what its events ask.
 
 Until the first well-formed message, lines that are no JSON are kept as `noise` and skipped: a
-login shell's greeting comes before the agent can speak.
+login shell's greeting comes before the agent can speak. One without a newline is cut off.
 """
 
 from __future__ import annotations
@@ -135,6 +135,8 @@ class Conversation:
         if not raw.strip():
             return None
         fields = _object(raw)
+        if fields is None and not self.spoken:
+            fields = _glued(raw)
         if fields is not None:
             self.spoken = True
             return fields
@@ -181,6 +183,17 @@ class Conversation:
             why=value.get("why"),
             fix=value.get("fix"),
         )
+
+
+def _glued(raw: bytes) -> Mapping[str, Any] | None:
+    """Return the message that a greeting without a newline came right before."""
+    at = raw.find(b"{")
+    while at >= 0:
+        fields = _object(raw[at:])
+        if fields is not None and ("id" in fields or "notify" in fields):
+            return fields
+        at = raw.find(b"{", at + 1)
+    return None
 
 
 def _object(raw: bytes) -> Mapping[str, Any] | None:

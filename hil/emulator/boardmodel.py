@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hil.emulator.board import Board, Clocks, Mode, load_board
+from hil.emulator.hostile.quirks import SYSTEM_MB
 from hil.emulator.noise import NS, Seed
 from hil.emulator.power import Activity, idle_power_w, rail_power_w
 from hil.emulator.sensor import Burst, RailSensors, os_bursts, specimen
@@ -39,6 +40,7 @@ class Condition:
         busy: whether the GPU has worked in the last second.
         derived_at_c: temperature at which engines last derived their figures.
         other_gpu: share of the GPU that somebody else's program takes.
+        mode_set: whether somebody has set the power mode since the boot.
         level: how far the governors have raised free clocks, 0 to `GOVERNOR_LEVELS`.
     """
 
@@ -52,6 +54,7 @@ class Condition:
     derived_at_c: float = 0.0
     level: int = 0
     other_gpu: float = 0.0
+    mode_set: bool = False
 
     @property
     def temp_c(self) -> float:
@@ -78,6 +81,8 @@ class BoardModel:
         self.rails = tuple(rail.name for rail in self.board.sensor.rails)
         self.mode_ids = tuple(mode.id for mode in self.board.modes)
         self.default_mode = 0
+        self.boot_pinned = False
+        self.system_mb = SYSTEM_MB
 
     @property
     def averaging(self) -> bool:
@@ -91,14 +96,14 @@ class BoardModel:
     def boot(self) -> Condition:
         """The state after a boot: default mode, free clocks, cooled down at idle."""
         mode = self.board.mode(self.default_mode)
-        idle = mode.clocks(pinned=False)
+        idle = mode.clocks(pinned=self.boot_pinned)
         thermal = ThermalState(self.board.thermal.ambient_c)
         for _ in range(20):
             # Leakage follows temperature and temperature the power: a few turns settle it.
             power_w = idle_power_w(self.board, idle, thermal.temp_c)
             thermal = cool(self.board, power_w[self.board.sensor.total_rail])
         peak = mode.clocks(pinned=True)
-        condition = Condition(mode.id, False, idle, peak, peak, thermal)
+        condition = Condition(mode.id, self.boot_pinned, idle, peak, peak, thermal)
         self.settle(condition)
         return condition
 
@@ -140,7 +145,7 @@ class BoardModel:
 
     def set_mode(self, condition: Condition, mode: int) -> None:
         """Changes the power mode, which lets go of pinned clocks."""
-        condition.mode = mode
+        condition.mode, condition.mode_set = mode, True
         condition.pinned = False
         condition.level = 0
 

@@ -201,7 +201,11 @@ def _patch_wall_clock(words: memoryview) -> None:
     def wall() -> float:
         return wall_ns() / 1e9
 
+    def of_now(original: Callable[[float], time.struct_time]) -> Callable[..., time.struct_time]:
+        return lambda seconds=None: original(wall() if seconds is None else seconds)
+
     time.time, time.time_ns = wall, wall_ns
+    time.gmtime, time.localtime = of_now(time.gmtime), of_now(time.localtime)
 
 
 def _patch_time(board: BoardTime) -> None:

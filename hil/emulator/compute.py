@@ -45,6 +45,7 @@ class Compute:
         self._machine = machine
         self._models: OrderedDict[str, tuple[onnx.ModelProto, bytes]] = OrderedDict()
         self._engines: dict[str, tuple[tuple[Kernel, ...], tuple[float, ...]]] = {}
+        self._ran: str | None = None
         self._noise: dict[str, np.random.Generator] = {}
         self._noise_generation = 0
 
@@ -65,6 +66,7 @@ class Compute:
             "figures": self.figures,
             "jitter": self.jitter,
             "plausible": self.plausible,
+            "quiet": self.quiet,
         }
 
     def parse(self, request: Message) -> Message:
@@ -145,7 +147,8 @@ class Compute:
         """What one inference takes and draws in the board's present state."""
         from hil.emulator.physics import execution
 
-        kernels, factors = self._engines[request["name"]]
+        self._ran = request["name"]
+        kernels, factors = self._engines[self._ran]
         board = self._machine.model.board
         with self._machine.lock:
             condition = self._machine.condition
@@ -174,6 +177,32 @@ class Compute:
             "memory_bytes": ran.device_memory_bytes,
             "activity": activity,
         }
+
+    def quiet(self, request: Message) -> Message:
+        """What one inference of the engine that ran last truly takes and draws on a quiet board.
+
+        Nobody else on the GPU, clocks that follow nothing but the power mode, the board's present
+        temperature, and what the system's own background adds in the mean.
+
+        Raises:
+            BoardRefusedError: no engine has run.
+        """
+        from hil.emulator.physics import execution
+        from hil.emulator.sensor import mean_burst_w
+
+        model = self._machine.model
+        if self._ran is None:
+            raise BoardRefusedError("no engine has run on this board")
+        kernels, factors = self._engines[self._ran]
+        with self._machine.lock:
+            mode, temp_c = request.get("mode"), self._machine.condition.temp_c
+            mode = self._machine.condition.mode if mode is None else mode
+        clocks = model.board.mode(mode).clocks(pinned=True)
+        ran = execution(model.board, kernels, clocks, temp_c, factors)
+        rail = model.board.sensor.total_rail
+        power_w = ran.rail_power_w[rail] + mean_burst_w(model.board.noise)
+        latency_ms = 1e3 * ran.duration_s
+        return {"energy_mj": latency_ms * power_w, "latency_ms": latency_ms, "power_w": power_w}
 
     def _activity(self, power_w: dict[str, float], gpu_busy: float, emc_busy: float) -> int:
         rails = tuple(power_w.get(rail, 0.0) for rail in self._machine.model.rails)

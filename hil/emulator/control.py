@@ -36,6 +36,7 @@ class Control:
             return {
                 "mode": condition.mode,
                 "mode_name": self._machine.model.mode_name(condition.mode),
+                "mode_set": condition.mode_set,
                 "pinned": condition.pinned,
                 "temp_c": condition.temp_c,
                 "throttled": condition.thermal.throttled,

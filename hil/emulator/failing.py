@@ -146,11 +146,21 @@ def kill_largest(machine: Machine) -> None:
 
 
 def kill_processes(socket_path: str) -> None:
-    """Ends what runs on the board: processes whose environment names its socket."""
+    """Ends what runs on the board."""
+    for pid in processes(socket_path):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def processes(socket_path: str) -> dict[int, str]:
+    """Processes whose environment names the board's socket: pid and command line."""
     marker = f"HIL_BOARD_SOCKET={socket_path}".encode()
+    found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
             if marker in (entry / "environ").read_bytes().split(b"\0"):
-                os.kill(int(entry.name), signal.SIGKILL)
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(entry.name)] = command.decode(errors="replace").strip()
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 RELEASE_VARIABLE = "HIL_BOARD_RELEASE"
@@ -55,6 +55,21 @@ RELEASES: Mapping[str, Release] = {
         tensorrt=False,
     ),
 }
+
+
+def with_quirks(release: Release, tensorrt: str) -> Release:
+    """A release on a board with a TensorRT of its own; "" is none."""
+    return replace(release, tensorrt=release.tensorrt and bool(tensorrt))
+
+
+def renamed(release: Release, reading: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A release's reading on a board that calls rails (by r32's names) otherwise; "" is none."""
+    if not names:
+        return reading
+    rails: Mapping[str, int] = reading["rails"]
+    own = {release.rails.get(rail, rail): name for rail, name in names.items()}
+    called = {rail: own.get(rail, rail) for rail in rails}
+    return {**reading, "rails": {called[rail]: mw for rail, mw in rails.items() if called[rail]}}
 
 
 def worded(release: Release, reading: dict[str, Any]) -> dict[str, Any]:

@@ -6,24 +6,23 @@ Files that show a changing state are rewritten by `StateFiles` whenever the stat
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
-import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hil.emulator import monitors
 from hil.emulator.boardmodel import BoardModel, Condition
+from hil.emulator.hostile import ground
+from hil.emulator.hostile.quirks import HOME, NONE, Quirks
+from hil.emulator.hostile.quirks import VARIABLE as QUIRKS_VARIABLE
+from hil.emulator.launchers import board_python, launcher, program, python
 from hil.emulator.releases import RELEASE_VARIABLE, Release
 from hil.emulator.sensor import Registers
 
-PACKAGE_PARENT = Path(__file__).resolve().parents[2]
-STANDINS = Path(__file__).resolve().parent / "standins"
 DIRECTORIES = (
     "dev",
     "etc",
-    "home/nvidia",
     "proc/device-tree",
     "root",
     "run/lock",
@@ -52,7 +51,9 @@ LABEL = (
 )
 
 
-def build(root: Path, model: BoardModel, private: Path, release: Release) -> dict[str, str]:
+def build(
+    root: Path, model: BoardModel, private: Path, release: Release, quirks: Quirks = NONE
+) -> dict[str, str]:
     """Creates the board's file tree.
 
     Args:
@@ -60,85 +61,76 @@ def build(root: Path, model: BoardModel, private: Path, release: Release) -> dic
         model: the board.
         private: the emulator's own folder with the socket and the clock.
         release: of L4T.
+        quirks: what is unusual about it.
 
     Returns:
         The environment of the board's processes.
     """
-    for directory in DIRECTORIES:
+    for directory in (*DIRECTORIES, quirks.home):
         (root / directory).mkdir(parents=True, exist_ok=True)
-    (root / "home/nvidia").chmod(0o700)
+    (root / quirks.home).chmod(0o700)
     (root / "run/lock").chmod(0o1777)
     (root / "sys/class/devfreq/17000000.gp10b").symlink_to(f"../../devices/{GPU}")
-    (root / "proc/sys/kernel/random/boot_id").write_text(f"{uuid.uuid4()}\n")
-    (root / "etc/hil-emulated").write_text(LABEL)
-    (root / "etc/nv_tegra_release").write_text(release.tegra_release + "\n")
-    (root / "etc/hostname").write_text("tx2-emulated\n")
+    _identity(root, release, quirks)
     (root / "etc/nvpmodel.conf").write_text(_nvpmodel_conf(model))
-    (root / "proc/device-tree/model").write_bytes(b"quill\0")
-    (root / "proc/device-tree/compatible").write_bytes(
-        b"nvidia,p2597-0000+p3310-1000\0nvidia,tegra186\0"
-    )
-    environment = {**_environment(root, private), RELEASE_VARIABLE: release.name}
-    _launcher(root / release.tegrastats, _program("tegrastats"), environment)
+    environment = {**_environment(root, private, quirks), RELEASE_VARIABLE: release.name}
+    if quirks.names:
+        quirks.write(private / "quirks.json")
+        environment[QUIRKS_VARIABLE] = str(private / "quirks.json")
+    tegrastats = release.tegrastats.replace(HOME, quirks.home)
+    launcher(root / tegrastats, program("tegrastats"), environment)
     for path, module in PROGRAMS.items():
-        _launcher(root / path, _program(module), environment)
-    _launcher(root / "usr/bin/python3", _python(), environment)
+        launcher(root / path, program(module), environment)
+    launcher(root / "usr/bin/python3", python(), environment)
     if release.tensorrt:
-        _launcher(root / TRTEXEC, _board_python("trtexec"), environment)
-    monitors.create(root, averaging=model.averaging, names=dict(release.rails))
+        launcher(root / TRTEXEC, board_python("trtexec"), environment)
+    place = place_of(quirks)
+    if place is not None:
+        names = monitors.names_of(release.rails, quirks.rails)
+        monitors.create(root, averaging=model.averaging, names=names, place=place)
+    if quirks.names:
+        ground.furnish(root, quirks, environment, tegrastats)
     return environment
 
 
-def _environment(root: Path, private: Path) -> dict[str, str]:
+def place_of(quirks: Quirks) -> monitors.Place | None:
+    """Where a board's power monitors are; None where it has none."""
+    off = frozenset(rail for rail, name in quirks.rails.items() if not name)
+    return monitors.Place(quirks.i2c_bus, quirks.iio_first, off) if quirks.monitors else None
+
+
+def _identity(root: Path, release: Release, quirks: Quirks) -> None:
+    """What a board says that it is."""
+    (root / "proc/sys/kernel/random/boot_id").write_text(f"{uuid.uuid4()}\n")
+    (root / "etc/hil-emulated").write_text(LABEL)
+    told = quirks.tegra_release or release.tegra_release
+    (root / "etc/nv_tegra_release").write_text(told + "\n")
+    (root / "etc/hostname").write_text(f"{quirks.hostname}\n")
+    model = quirks.carrier or "quill"
+    (root / "proc/device-tree/model").write_bytes(model.encode() + b"\0")
+    (root / "proc/device-tree/compatible").write_bytes(
+        b"nvidia,p2597-0000+p3310-1000\0nvidia,tegra186\0"
+    )
+
+
+def _environment(root: Path, private: Path, quirks: Quirks) -> dict[str, str]:
     """The environment of a login, with nothing of the emulator's own process in it."""
+    usual = f"{root}/usr/sbin:{root}/usr/bin:/usr/bin:/bin"
     return {
-        "HOME": str(root / "home/nvidia"),
-        "USER": "nvidia",
-        "LOGNAME": "nvidia",
+        "HOME": str(root / quirks.home),
+        "USER": quirks.user,
+        "LOGNAME": quirks.user,
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
-        "PATH": f"{root}/usr/sbin:{root}/usr/bin:/usr/bin:/bin",
+        "PATH": ground.path_of(root, private, quirks) if quirks.names else usual,
         "TMPDIR": str(root / "tmp"),
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
         "HIL_BOARD_ROOT": str(root),
         "HIL_BOARD_SOCKET": str(private / "socket"),
         "HIL_BOARD_CLOCK": str(private / "clock"),
+        **quirks.environment,
     }
-
-
-def _program(module: str) -> str:
-    start = (
-        f"import sys; sys.path.insert(0, {str(PACKAGE_PARENT)!r}); "
-        f"from hil.emulator.programs.{module} import main; sys.exit(main())"
-    )
-    return f'exec {shlex.quote(sys.executable)} -S -E -B -c {shlex.quote(start)} "$@"'
-
-
-def _python() -> str:
-    path = f"{STANDINS}:{PACKAGE_PARENT}"
-    return (
-        f'export PYTHONPATH={shlex.quote(path)}"${{PYTHONPATH:+:$PYTHONPATH}}"\n'
-        f"export PYTHONDONTWRITEBYTECODE=1\n"
-        f'exec {shlex.quote(sys.executable)} "$@"'
-    )
-
-
-def _board_python(module: str) -> str:
-    """A program that lives in the board's time, as Python programs of the board do."""
-    start = f"import sys; from hil.emulator.programs.{module} import main; sys.exit(main())"
-    return _python().replace('"$@"', f'-B -c {shlex.quote(start)} "$@"')
-
-
-def _launcher(path: Path, command: str, environment: dict[str, str]) -> None:
-    """Writes a command; the board's variables are in it, so a cleared environment does no harm."""
-    exports = "\n".join(
-        f"export {name}={shlex.quote(value)}"
-        for name, value in environment.items()
-        if name.startswith("HIL_BOARD_")
-    )
-    path.write_text(f"#!/bin/sh\n{exports}\n{command}\n")
-    path.chmod(0o755)
 
 
 def _nvpmodel_conf(model: BoardModel) -> str:
@@ -153,14 +145,16 @@ class StateFiles:
     Args:
         root: the board's root folder.
         model: the board.
+        place: where the monitors are, None where there are none.
     """
 
     root: Path
     model: BoardModel
+    place: monitors.Place | None = field(default_factory=monitors.Place)
     _written: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.nodes = monitors.Nodes(self.root)
+        self.nodes = monitors.Nodes(self.root, self.place)
 
     def update(self, condition: Condition, registers: dict[str, Registers] | None) -> None:
         """Writes the files whose content has changed."""

@@ -142,6 +142,12 @@ class Burst:
     power_w: float
 
 
+def mean_burst_w(noise: Noise) -> float:
+    """What the system's bursts add to VDD_IN in the long mean, in watts."""
+    lasting_s, watts = sum(noise.burst_seconds) / 2, sum(noise.burst_w) / 2
+    return watts * lasting_s / (noise.burst_period_s + lasting_s)
+
+
 def os_bursts(noise: Noise, rng: random.Random, start_ns: int) -> Iterator[Burst]:
     """Yields the system's bursts from a moment on, for ever, in order and never overlapping."""
     at_ns = start_ns

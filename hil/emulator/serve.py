@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,15 @@ from hil.emulator import clockfile, rootfs
 from hil.emulator.boardmodel import BoardModel
 from hil.emulator.client import BoardRefusedError
 from hil.emulator.daemon import Daemon
-from hil.emulator.failing import Failing, kill_processes
+from hil.emulator.failing import Failing, kill_processes, processes
 from hil.emulator.faults import Faults, Settings, parse, settings_of
+from hil.emulator.hostile import ground
+from hil.emulator.hostile.variant import Variant
+from hil.emulator.hostile.variants import drawn, named, quirks_of
+from hil.emulator.login import Login
 from hil.emulator.machine import Machine
-from hil.emulator.releases import RELEASES
-from hil.emulator.sshserver import USER, Login, SshListener
+from hil.emulator.releases import RELEASES, with_quirks
+from hil.emulator.sshserver import SshListener
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,9 @@ class Options:
         sensor_mode: "continuous" or "triggered" power monitors, None for the board's own.
         faults: what goes wrong from the start, as `hil.emulator.faults.parse` reads it.
         release: of L4T: "r32", or "r28" with its names and without TensorRT.
+        hostile: seed that draws what is wrong with the board (`hil.emulator.hostile`), None for
+            nothing.
+        hostile_only: names of the variants instead of a draw.
     """
 
     board: str = "tx2"
@@ -57,6 +65,8 @@ class Options:
     sensor_mode: str | None = None
     faults: tuple[str, ...] = ()
     release: str = "r32"
+    hostile: int | None = None
+    hostile_only: tuple[str, ...] | None = None
 
 
 class EmulatedBoard:
@@ -77,11 +87,17 @@ class EmulatedBoard:
         if any(self.root.iterdir()):
             self._kept_root = True
             raise ConfigError(f"{self.root} is not empty", fix="name a new or empty folder")
+        self.variants = _variants(options)
+        quirks = quirks_of(self.variants, options.hostile or 0)
         model = BoardModel(options.board, options.sensor_mode)
+        if self.variants:
+            ground.alter(model, quirks)
+        release = RELEASES[quirks.release if quirks.release != "r32" else options.release]
+        release = with_quirks(release, quirks.tensorrt)
         clockfile.create(self._private / "clock")
-        environment = rootfs.build(self.root, model, self._private, RELEASES[options.release])
+        environment = rootfs.build(self.root, model, self._private, release, quirks)
         words = clockfile.attach(self._private / "clock")
-        files = rootfs.StateFiles(self.root, model)
+        files = rootfs.StateFiles(self.root, model, rootfs.place_of(quirks))
         faults = Faults()
         machine = Machine(model, options.seed, words, files.update, faults)
         self._daemon = Daemon(self._private / "socket", machine, self.root, files.nodes)
@@ -92,13 +108,16 @@ class EmulatedBoard:
         if not authorized:
             self.identity = self._private / "id_ed25519"
             authorized = (_make_key(self.identity),)
-        login = Login(self._host_key, authorized, self.root, environment, faults)
+        login = Login(self._host_key, authorized, self.root, environment, faults, quirks)
+        self.quirks = quirks
         self._listener = _listen(login, options.port)
         socket_path = self._private / "socket"
         self._failing = Failing(machine, self.root, socket_path, self._listener.wire)
         self._daemon.failing = self._failing
         self._faults = faults
-        for text in options.faults:
+        if quirks.clock_s is not None:
+            self.fault("clock-step", {"seconds": quirks.clock_s - time.time()})
+        for text in (*quirks.faults, *options.faults):
             self.fault(*parse(text))
         self._daemon.start()
         self._listener.start()
@@ -110,11 +129,12 @@ class EmulatedBoard:
         return {
             "host": "127.0.0.1",
             "port": self._listener.port,
-            "user": USER,
+            "user": self.quirks.user,
             "host_key": f"{self._host_key.get_name()} {self._host_key.get_base64()}",
             "fingerprint": self._host_key.fingerprint,
             "root": str(self.root),
             "identity": str(self.identity) if self.identity else None,
+            "hostile": {variant.name: variant.does for variant in self.variants},
         }
 
     def fault(self, name: str, settings: Settings | None = None) -> None:
@@ -134,6 +154,28 @@ class EmulatedBoard:
         """The faults that are on."""
         return self._faults.listing()
 
+    def quiet_truth(self, mode: int | None = None) -> dict[str, float]:
+        """What one inference of the engine that ran last truly costs, undisturbed.
+
+        Args:
+            mode: power mode that it is asked for, None for the present one.
+
+        Returns:
+            `energy_mj` (at VDD_IN, gross), `latency_ms` and `power_w`.
+
+        Raises:
+            BoardRefusedError: no engine has run.
+        """
+        return self._daemon.compute.quiet({"mode": mode})
+
+    def running(self) -> dict[int, str]:
+        """The board's processes: pid and command line, none where nothing runs."""
+        return processes(str(self._private / "socket"))
+
+    def condition(self) -> dict[str, Any]:
+        """The board's state: power mode, clocks, temperature."""
+        return self._daemon.control.condition()
+
     def close(self) -> None:
         """Ends the board and everything that runs on it."""
         self._warming.join()
@@ -151,6 +193,12 @@ class EmulatedBoard:
         elif hasattr(self, "_listener"):
             for entry in self.root.iterdir():
                 shutil.rmtree(entry, ignore_errors=True)
+
+
+def _variants(options: Options) -> tuple[Variant, ...]:
+    if options.hostile_only is not None:
+        return named(options.hostile_only)
+    return () if options.hostile is None else drawn(options.hostile)
 
 
 def _listen(login: Login, port: int) -> SshListener:
@@ -211,6 +259,8 @@ def _parse() -> tuple[Options, bool]:
     parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME[:K=V,...]", help="what goes wrong"
     )
+    parser.add_argument("--hostile", type=int, help="seed that draws what is wrong with it")
+    parser.add_argument("--hostile-only", help="variants by name instead, separated by commas")
     parser.add_argument("--json", action="store_true", help="end when stdin closes")
     given = parser.parse_args()
     options = Options(
@@ -222,6 +272,8 @@ def _parse() -> tuple[Options, bool]:
         given.sensor_mode,
         tuple(given.fault),
         given.release,
+        given.hostile,
+        None if given.hostile_only is None else tuple(filter(None, given.hostile_only.split(","))),
     )
     return options, given.json
 

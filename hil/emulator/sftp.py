@@ -13,18 +13,20 @@ import paramiko
 from paramiko import SFTPAttributes, SFTPHandle, SFTPServer, SFTPServerInterface
 from paramiko.sftp import SFTP_FAILURE, SFTP_OK
 
-from hil.emulator.faults import Faults
+from hil.emulator.hostile.disks import DiskRules
+from hil.emulator.hostile.quirks import HOME
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-START = "/home/nvidia"
+    from hil.emulator.login import Login
+
 MAX_LINKS = 40
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 T = TypeVar("T")
 
 
-def resolve(root: Path, path: str, *, follow: bool = True) -> Path:
+def resolve(root: Path, path: str, *, home: str = HOME, follow: bool = True) -> Path:
     """Finds the file of this host that a path of the board names.
 
     Links are followed as on the board: an absolute target starts at the board's root, and
@@ -33,12 +35,13 @@ def resolve(root: Path, path: str, *, follow: bool = True) -> Path:
     Args:
         root: the board's root on this host.
         path: absolute, or relative to the user's home.
+        home: of the user, from the root.
         follow: whether a link in the last place is followed as well.
 
     Raises:
         OSError: too many links.
     """
-    todo = [part for part in posixpath.join(START, path).split("/") if part][::-1]
+    todo = [part for part in posixpath.join("/", home, path).split("/") if part][::-1]
     done: list[str] = []
     links = 0
     while todo:
@@ -120,21 +123,27 @@ class BoardHandle(SFTPHandle):
 class BoardSftp(SFTPServerInterface):
     """The file operations, each inside the root."""
 
-    def __init__(
-        self, server: paramiko.ServerInterface, root: Path, faults: Faults, *args: Any
-    ) -> None:
+    def __init__(self, server: paramiko.ServerInterface, login: Login, *args: Any) -> None:
         super().__init__(server, *args)
-        self._root = root
-        self._faults = faults
+        self._root, self._home = login.root, login.quirks.home
+        self._faults = login.faults
+        self._rules = DiskRules(str(self._root), self._home, login.quirks.disk)
 
     def _find(self, path: str, *, follow: bool = True) -> Path:
-        return resolve(self._root, path, follow=follow)
+        return resolve(self._root, path, home=self._home, follow=follow)
+
+    def _change(self, path: str, action: Callable[[Path], Any], *, growing: bool = False) -> int:
+        """Changes a file or link itself, where the board's disk lets it."""
+
+        def changed() -> None:
+            target = self._find(path, follow=False)
+            self._rules.check(target, growing=growing)
+            action(target)
+
+        return _done(changed)
 
     def _try(self, action: Callable[[], T]) -> T | int:
         return _tried(action)
-
-    def _do(self, action: Callable[[], Any]) -> int:
-        return _done(action)
 
     def canonicalize(self, path: str) -> str:
         """The absolute path on the board."""
@@ -142,7 +151,7 @@ class BoardSftp(SFTPServerInterface):
             inside = self._find(path).relative_to(self._root).as_posix()
             return "/" if inside == "." else f"/{inside}"
         except OSError:
-            return posixpath.normpath(posixpath.join(START, path))
+            return posixpath.normpath(posixpath.join("/", self._home, path))
 
     def list_folder(self, path: str) -> list[SFTPAttributes] | int:
         """Names and attributes of a folder's entries."""
@@ -170,6 +179,8 @@ class BoardSftp(SFTPServerInterface):
         def opened() -> SFTPHandle:
             if flags & WRITING and self._faults.on("disk-full") is not None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if flags & WRITING:
+                self._rules.check(self._find(path), growing=True)
             mode = attr.st_mode if attr.st_mode is not None else 0o666
             number = os.open(self._find(path), flags | os.O_CLOEXEC, mode & 0o777)
             return BoardHandle(number, flags)
@@ -178,7 +189,7 @@ class BoardSftp(SFTPServerInterface):
 
     def remove(self, path: str) -> int:
         """Removes a file or link."""
-        return self._do(self._find(path, follow=False).unlink)
+        return self._change(path, Path.unlink)
 
     def rename(self, oldpath: str, newpath: str) -> int:
         """Moves a file; fails where the new name is taken, as OpenSSH does."""
@@ -189,21 +200,20 @@ class BoardSftp(SFTPServerInterface):
 
     def posix_rename(self, oldpath: str, newpath: str) -> int:
         """Moves a file over whatever has the new name, in one step."""
-        old = self._find(oldpath, follow=False)
-        return self._do(lambda: old.replace(self._find(newpath, follow=False)))
+        return self._change(oldpath, lambda old: old.replace(self._find(newpath, follow=False)))
 
     def mkdir(self, path: str, attr: SFTPAttributes) -> int:
         """Makes a folder."""
         mode = attr.st_mode if attr.st_mode is not None else 0o777
-        return self._do(lambda: self._find(path, follow=False).mkdir(mode & 0o777))
+        return self._change(path, lambda new: new.mkdir(mode & 0o777), growing=True)
 
     def rmdir(self, path: str) -> int:
         """Removes an empty folder."""
-        return self._do(self._find(path, follow=False).rmdir)
+        return self._change(path, Path.rmdir)
 
     def chattr(self, path: str, attr: SFTPAttributes) -> int:
         """Sets mode, times and length; owners are this host's affair and stay as they are."""
-        return self._do(lambda: _alter(self._find(path), attr))
+        return self._change(path, lambda _: _alter(self._find(path), attr))
 
     def readlink(self, path: str) -> str | int:
         """The target of a link."""
@@ -211,4 +221,4 @@ class BoardSftp(SFTPServerInterface):
 
     def symlink(self, target_path: str, path: str) -> int:
         """Makes a link."""
-        return self._do(lambda: self._find(path, follow=False).symlink_to(target_path))
+        return self._change(path, lambda new: new.symlink_to(target_path), growing=True)

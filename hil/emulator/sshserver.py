@@ -8,43 +8,25 @@ can put the board in order, then gets SIGTERM and SIGKILL, with its whole proces
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import paramiko
 
-from hil.emulator.faults import Faults
+from hil.emulator.login import Login
 from hil.emulator.sftp import BoardSftp
 from hil.emulator.wirefaults import Wire
 
-USER = "nvidia"
 CHUNK = 1 << 15
 TERM_AFTER_S = 2.0
 KILL_AFTER_S = 5.0
-
-
-@dataclass(frozen=True)
-class Login:
-    """Who may come in, and what they find."""
-
-    host_key: paramiko.PKey
-    authorized: tuple[paramiko.PKey, ...]
-    root: Path
-    environment: Mapping[str, str]
-    faults: Faults = field(default_factory=Faults)
-
-    @property
-    def home(self) -> Path:
-        """The user's home on this host."""
-        return self.root / "home" / USER
 
 
 @dataclass
@@ -78,9 +60,10 @@ def kill_group(pid: int, number: signal.Signals) -> None:
 class BoardServer(paramiko.ServerInterface):
     """What one connection may do."""
 
-    def __init__(self, login: Login, commands: Commands) -> None:
+    def __init__(self, login: Login, commands: Commands, held: list[paramiko.Channel]) -> None:
         self._login = login
         self._commands = commands
+        self._held = held
 
     def get_allowed_auths(self, _username: str) -> str:
         """Only keys."""
@@ -89,24 +72,26 @@ class BoardServer(paramiko.ServerInterface):
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         """The board's user with a known key."""
         known = any(key == allowed for allowed in self._login.authorized)
-        if username == USER and known:
+        if username == self._login.quirks.user and known:
             return paramiko.common.AUTH_SUCCESSFUL
         return paramiko.common.AUTH_FAILED
 
     def check_channel_request(self, kind: str, _chanid: int) -> int:
-        """Sessions; no forwarding."""
-        if kind == "session":
+        """Sessions, as many at a time as sshd's MaxSessions allows; no forwarding."""
+        most = self._login.quirks.max_sessions
+        crowded = most and sum(not each.closed for each in self._held) >= most
+        if kind == "session" and not crowded:
             return paramiko.common.OPEN_SUCCEEDED
         return paramiko.common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         """Runs a command."""
-        self._commands.start(channel, ["/bin/sh", "-c", os.fsdecode(command)])
+        self._commands.start(channel, self._login.shell(os.fsdecode(command)))
         return True
 
     def check_channel_shell_request(self, channel: paramiko.Channel) -> bool:
         """A plain shell without a terminal."""
-        self._commands.start(channel, ["/bin/sh"])
+        self._commands.start(channel, self._login.shell())
         return True
 
     def check_channel_pty_request(self, *_: object) -> bool:
@@ -171,6 +156,31 @@ class Commands:
                 kill_group(running.process.pid, signal.SIGKILL)
 
 
+class SftpThroughShell(paramiko.SFTPServer):
+    """sftp-server started by the login's shell, whose ~/.bashrc may speak first."""
+
+    def __init__(
+        self, channel: paramiko.Channel, name: str, server: BoardServer, *args: Any, **options: Any
+    ) -> None:
+        super().__init__(channel, name, server, *args, **options)
+        self._login: Login = args[1]
+
+    def start_subsystem(
+        self, name: str, transport: paramiko.Transport, channel: paramiko.Channel
+    ) -> None:
+        """Sends what ~/.bashrc prints, then serves."""
+        said = subprocess.run(
+            self._login.shell("true"),
+            cwd=self._login.home,
+            env=dict(self._login.environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        channel.sendall(said.stdout)
+        super().start_subsystem(name, transport, channel)
+
+
 def _feed(channel: paramiko.Channel, pipe: IO[bytes]) -> None:
     with contextlib.suppress(OSError), pipe:
         while data := channel.recv(CHUNK):
@@ -220,22 +230,27 @@ class SshListener:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        quirks = self.login.quirks
+        self._stopping.wait(quirks.login_s)
+        end_s = time.monotonic() + quirks.session_s if quirks.session_s else math.inf
         wired = self.wire.attach(connection)
         transport = paramiko.Transport(wired)
         transport.add_server_key(self.login.host_key)
-        transport.set_subsystem_handler(
-            "sftp", paramiko.SFTPServer, BoardSftp, self.login.root, self.login.faults
-        )
+        if quirks.sftp != "none":
+            kind = SftpThroughShell if quirks.sftp == "shell" else paramiko.SFTPServer
+            transport.set_subsystem_handler("sftp", kind, BoardSftp, self.login)
+        held: list[paramiko.Channel] = []
         self._transports.append(transport)
         try:
             transport.start_server(
-                event=threading.Event(), server=BoardServer(self.login, self.commands)
+                event=threading.Event(), server=BoardServer(self.login, self.commands, held)
             )
-            held: list[paramiko.Channel] = []
             while not self._stopping.is_set() and transport.is_alive():
                 # Held here, because paramiko closes a channel that nobody refers to.
-                channel = transport.accept(1.0)
-                held = [each for each in held if not each.closed]
+                channel = transport.accept(min(1.0, max(0.01, end_s - time.monotonic())))
+                if time.monotonic() > end_s:
+                    break
+                held[:] = [each for each in held if not each.closed]
                 if channel is not None:
                     held.append(channel)
         except (paramiko.SSHException, EOFError, OSError):

@@ -16,7 +16,7 @@ WORK_MS = (3.5, 5.5)
 """What making a line takes on top of the interval. Only one recorded log allows an estimate
 (4.5 % over an interval of 500 ms on another board); a TX2's own figure is not known."""
 
-TOTAL_MB, SWAP_MB, SYSTEM_MB, LFB_MB = 7852, 3926, 1004, 4
+TOTAL_MB, SWAP_MB, LFB_MB = 7852, 3926, 4
 
 
 def work_ns(seed: Seed, number: int, line: int) -> int:
@@ -42,7 +42,7 @@ def reading(machine: Machine, line: int, since: Since) -> dict[str, Any]:
     span_ns = max(1, machine.now_ns - since.at_ns)
     since.at_ns, since.use = machine.now_ns, replace(total)
     clocks = condition.clocks(loaded=use.gpu_ns > 0)
-    used_mb = SYSTEM_MB + clockfile.memory_in_use(machine.words) // 2**20
+    used_mb = machine.model.system_mb + clockfile.memory_in_use(machine.words) // 2**20
     return {
         "memory": {
             "used_mb": used_mb,

@@ -119,6 +119,8 @@ def lag_of(evidence: Evidence, rail: str) -> Lag | None:
 
 def load_steps(evidence: Evidence) -> list[tuple[int, float]]:
     """Return moment and sign of each step of the load that a run's marks tell of."""
+    if evidence.named("trtexec"):
+        return []  # it does not tell when its load began; the marks are where it surely runs
     loads = [(m.start_ns, m.stop_ns) for m in evidence.named("on")]
     if not loads:
         marks = [m for name in ("settle", "block", "tail") for m in evidence.named(name)]

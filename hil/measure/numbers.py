@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from hil.core import fallbacks
 from hil.core.errors import MeasurementError
 from hil.core.evidence import Evidence, Mark
+from hil.core.fallbacks import Fallback
 from hil.core.sequential import difference, inverse
 from hil.core.stats import quantile
 from hil.measure import validity
@@ -27,7 +29,14 @@ from hil.measure.others import other_sources
 from hil.measure.plan import LAG_S, MIN_IDLE_S
 from hil.measure.rate import paced
 from hil.measure.result import TOTALS, Block, Measurement
-from hil.measure.scene import IDLE_PIECE_TAUS, Scene, block_marks, powered_scene, running_mode
+from hil.measure.scene import (
+    IDLE_PIECE_TAUS,
+    NoSuchRailError,
+    Scene,
+    block_marks,
+    powered_scene,
+    running_mode,
+)
 from hil.measure.sensors import SensorErrors, board_of, sensor_of
 from hil.measure.steady import idle_interval, noise_prior, scene_interval
 from hil.measure.stopping import StopRule, decide
@@ -56,9 +65,12 @@ def measurement(
         stop: the rule the run was stopped by, to be told what became of it.
         calibration: of this board in this state.
 
+    Where the board has no power source or prints another rail, latency is scored all the same
+    and every figure of power is None, its reason naming the rails that are there.
+
     Raises:
-        MeasurementError: the run was to have power and has none on that rail, or its windows
-            are too few, too short or not covered. Never a zero instead.
+        MeasurementError: windows are too few, too short or not covered by power. Never a zero
+            instead.
     """
     fields = _of_load(evidence)
     if evidence.power and rail is None:
@@ -70,15 +82,40 @@ def measurement(
         board = board_of(evidence.board.get("model"))
         sensor = sensor_of(board or "", rail=rail, source=evidence.power_source)
     fields["stopping"] = _stopping(evidence, rail, stop, sensor, calibration)
-    if evidence.power and rail is not None:
-        return _powered(evidence, rail, fields, sensor, calibration)
-    return _latency_only(evidence, rail, fields)
+    found = fallbacks_of(evidence)
+    if not evidence.power or rail is None:
+        return _latency_only(evidence, rail, fields, found)
+    try:
+        return _powered(evidence, rail, fields, found, sensor, calibration)
+    except NoSuchRailError as error:
+        return _latency_only(evidence, rail, fields, (*found, error.fallback))
 
 
-def _latency_only(evidence: Evidence, rail: str | None, fields: dict[str, Any]) -> Measurement:
+def require_joules(scored: Measurement) -> Measurement:
+    """Refuse a run whose joules were refused, where only joules are of use.
+
+    Raises:
+        MeasurementError: with the reason and the next step.
+    """
+    for each in scored.fallbacks:
+        if each.name in fallbacks.WITHOUT_JOULES:
+            raise MeasurementError("there are no joules", why=each.reason, fix=each.next_step)
+    return scored
+
+
+def fallbacks_of(evidence: Evidence) -> tuple[Fallback, ...]:
+    """Return what was done otherwise than planned in a run, as its evidence tells."""
+    power = evidence.power[0].settings if evidence.power else None
+    return fallbacks.of_run(evidence.board, evidence.engine, power)
+
+
+def _latency_only(
+    evidence: Evidence, rail: str | None, fields: dict[str, Any], found: tuple[Fallback, ...]
+) -> Measurement:
     marks = block_marks(evidence)
-    unknown: dict[str, str] = fields.pop("unknown")
-    verdict = validity.judge_latency(evidence)
+    unknown: dict[str, str] = dict(fields.pop("unknown"))
+    refused = [each.line for each in found if each.name in fallbacks.WITHOUT_JOULES]
+    verdict = validity.judge_latency(evidence, found)
     totals = [f"{name}_u95_total" for name in TOTALS]
     lacking = (*POWERED, *totals, "lag_s", "sampler_power_w", "resolution_w")
     return Measurement(
@@ -90,7 +127,8 @@ def _latency_only(evidence: Evidence, rail: str | None, fields: dict[str, Any]) 
         validity=verdict.validity,
         reasons=verdict.reasons,
         rail=rail,
-        unknown=unknown | dict.fromkeys(lacking, NO_POWER),
+        unknown=unknown | dict.fromkeys(lacking, refused[0] if refused else NO_POWER),
+        fallbacks=found,
     )
 
 
@@ -98,15 +136,16 @@ def _powered(
     evidence: Evidence,
     rail: str,
     fields: dict[str, Any],
+    found: tuple[Fallback, ...],
     sensor: SensorErrors | None,
     calibration: Calibration | None,
 ) -> Measurement:
     marks = block_marks(evidence)
-    unknown: dict[str, str] = fields.pop("unknown")
     scene = powered_scene(evidence, rail, None if sensor is None else sensor.tau_s)
+    unknown: dict[str, str] = fields.pop("unknown")
     powered = _Powered.of(scene, marks, calibration)
     drawn = budget(scene, powered.readings, sensor, calibration)
-    verdict = validity.judge(scene)
+    verdict = validity.judge(scene, found)
     return Measurement(
         **powered.figures,
         **fields,
@@ -124,6 +163,7 @@ def _powered(
         running_mode=running_mode(scene.trace),
         error_budget=drawn.terms,
         others=other_sources(scene, [_inferences(m) for m in marks], powered.interval),
+        fallbacks=found,
     )
 
 

@@ -7,7 +7,8 @@ the run were made again on the same sensor. `x_u95_total` adds what the sensor i
 which no repetition shows: 95 % of it should hold the true value.
 
 Format history: hil/result@1 (first); hil/result@2 (total uncertainty and its budget, more
-percentiles, start-up, rate, stopping, other sources). Both are read, the second is written.
+percentiles, start-up, rate, stopping, other sources; `fallbacks` since, absent is none). Both are
+read, the second is written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_args
 
+from hil.core.fallbacks import Fallback
+from hil.core.fallbacks import from_json as fallback_from
 from hil.core.stats import Estimate
 
 SCHEMA = "hil/result@2"
@@ -130,6 +133,7 @@ class Measurement:
         error_budget: what `x_u95_total` is made of.
         stopping: {outcome, looks, blocks, why, verdicts}; None for a run of fixed length.
         others: further power sources beside the first.
+        fallbacks: what was done otherwise than planned, each with reason and next step.
         rate: {asked_hz, achieved_hz, missed}; None for inferences back to back.
     """
 
@@ -167,6 +171,7 @@ class Measurement:
     stopping: Mapping[str, Any] | None = None
     others: tuple[OtherSource, ...] = field(default=())
     rate: Mapping[str, Any] | None = None
+    fallbacks: tuple[Fallback, ...] = ()
 
     def __post_init__(self) -> None:
         silent = [name for name in FIGURES if self.figure(name) is None and not self.why(name)]
@@ -227,6 +232,7 @@ class Measurement:
             "stopping": None if self.stopping is None else dict(self.stopping),
             "others": [_other_json(other) for other in self.others],
             "rate": None if self.rate is None else dict(self.rate),
+            "fallbacks": [each.to_json() for each in self.fallbacks],
         }
 
     @classmethod
@@ -272,6 +278,7 @@ def _later(data: Mapping[str, Any]) -> dict[str, Any]:
         "stopping": data["stopping"],
         "others": tuple(_other(other) for other in data["others"]),
         "rate": data["rate"],
+        "fallbacks": tuple(map(fallback_from, data.get("fallbacks", ()))),
     }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from hil.core.evidence import Evidence, RunPlan
+from hil.device.power_choice import STEPS, PowerLostError
 from hil.device.session import EngineInfo, Session
 from hil.measure.calibration import Calibration
 from hil.measure.numbers import measurement
@@ -51,9 +53,10 @@ def measure(  # noqa: PLR0913 - what is known of a board, each by its name
     check_plan(plan, power)
     if power != "none":
         plan = settled_plan(plan, _tau_s(sensor, calibration))
-    if stop is None or plan.max_blocks is None:
-        evidence = session.run(info, plan, power)
-    else:
+
+    def run() -> Evidence:
+        if stop is None or plan.max_blocks is None:
+            return session.run(info, plan, power)
         stopper = Stopper(rail, stop, noise_prior(calibration), sensor=sensor)
 
         def go_on(partial: Evidence) -> bool:
@@ -61,9 +64,19 @@ def measure(  # noqa: PLR0913 - what is known of a board, each by its name
             on_look(partial, decision)
             return decision.go_on
 
-        evidence = session.run(info, plan, power, go_on)
+        return session.run(info, plan, power, go_on)
+
+    evidence = _with_another_source(run)
     scored = measurement(evidence, rail, sensor=sensor, stop=stop, calibration=calibration)
     return scored, evidence
+
+
+def _with_another_source(run: Callable[[], Evidence]) -> Evidence:
+    """Run, and where the power source failed on the way, again with what the session falls to."""
+    for _ in STEPS:
+        with suppress(PowerLostError):
+            return run()
+    return run()
 
 
 def _tau_s(sensor: SensorErrors | None, calibration: Calibration | None) -> float | None:

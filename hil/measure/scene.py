@@ -16,6 +16,7 @@ from statistics import fmean
 from hil.core.energy import NS_PER_S, PowerSample, Window
 from hil.core.errors import MeasurementError
 from hil.core.evidence import Evidence, Mark
+from hil.core.fallbacks import Fallback, unknown_rail
 from hil.measure.lag import Lag, load_steps, step_lag
 from hil.measure.plan import (
     LAG_S,
@@ -191,13 +192,13 @@ def powered_scene(evidence: Evidence, rail: str, tau_s: float | None = None) -> 
             are asked all the same.
 
     Raises:
-        MeasurementError: no line with the rail, windows too short, or samples that do not cover
-            them.
+        NoSuchRailError: no line with the rail.
+        MeasurementError: windows too short, or samples that do not cover them.
     """
     blocks = tuple(Window(mark.start_ns, mark.stop_ns) for mark in block_marks(evidence))
     _long_enough(blocks)
     trace = read_power(evidence.power[0])
-    power = _rail(trace, rail, evidence)
+    power = _rail(trace, rail)
     load_marks = [mark for mark in evidence.marks if mark.name in LOAD_MARKS]
     load = Window(min(m.start_ns for m in load_marks), max(m.stop_ns for m in load_marks))
     lag = _lag(power, evidence)
@@ -259,20 +260,22 @@ def _lag(power: RailTrace, evidence: Evidence) -> Lag | None:
     return found if found.tau_s.high <= LAG_KNOWN_RATIO * found.tau_s.value else None
 
 
-def _rail(trace: PowerTrace, rail: str, evidence: Evidence) -> RailTrace:
+class NoSuchRailError(MeasurementError):
+    """The board does not print the rail that is to be read.
+
+    Attributes:
+        fallback: what is done instead, and the line to put into the device file.
+    """
+
+    def __init__(self, fallback: Fallback) -> None:
+        super().__init__(fallback.reason, fix=fallback.next_step)
+        self.fallback = fallback
+
+
+def _rail(trace: PowerTrace, rail: str) -> RailTrace:
     if rail in trace.rails:
         return trace.rails[rail]
-    if trace.rails:
-        raise MeasurementError(
-            f"the power source gives no rail {rail!r}",
-            why=f"it gives {', '.join(trace.rails)}",
-            fix="set power.rail in the device file to the module's total input",
-        )
-    raise MeasurementError(
-        "the power source gave no power",
-        why=f"{len(evidence.power_lines)} lines came, none of them with a rail",
-        fix=f"start {trace.source} on the board by hand; without power there are no joules there",
-    )
+    raise NoSuchRailError(unknown_rail(rail, tuple(trace.rails), trace.source))
 
 
 def _energy_j(power: RailTrace, window: Window, index: int) -> float:

@@ -27,7 +27,7 @@ from hil.core.evidence import Evidence
 from hil.core.sequential import NoisePrior, difference, inverse
 from hil.core.stats import CONFIDENCE, Estimate, block_quantile
 from hil.measure.plan import MIN_LOAD_S, SENSOR_TAU_S
-from hil.measure.scene import Scene, block_marks, powered_scene
+from hil.measure.scene import NoSuchRailError, Scene, block_marks, powered_scene
 from hil.measure.steady import (
     Steady,
     idle_interval,
@@ -55,6 +55,8 @@ LIMIT_EVENTS = 0.5
 __all__ = ["Decision", "Limit", "Series", "StopRule", "Stopper", "decide", "noise_prior"]
 
 POWERED = ("energy_mj", "energy_net_mj", "power_w", "inferences_per_joule")
+LATENCY = "latency_p50_ms"
+"""What a run is stopped by where no joules can be had."""
 QUANTILES: Mapping[str, float] = {"latency_p50_ms": 0.5, "latency_p99_ms": 0.99}
 
 
@@ -214,6 +216,8 @@ class Stopper:
 
     def _series(self, evidence: Evidence) -> Series | None:
         """Return the blocks' figures; None while the run is too short for joules."""
+        if evidence.power_source == "none":
+            self._without_power()
         names = {limit.figure for limit in self._rule.limits} | {self._rule.figure}
         latency_ms: Sequence[Sequence[float]] = ()
         if names & set(QUANTILES):
@@ -229,9 +233,18 @@ class Stopper:
         marks = evidence.named("block")
         if sum(mark.stop_ns - mark.start_ns for mark in marks) < (MIN_LOAD_S - 1e-6) * 1e9:
             return None
-        return replace(
-            series_of(powered_scene(evidence, self._rail, self._tau_s)), latency_ms=latency_ms
-        )
+        try:
+            scene = powered_scene(evidence, self._rail, self._tau_s)
+        except NoSuchRailError:
+            self._without_power()
+            return Series(latency_ms=[[ns / 1e6 for ns in block] for block in evidence.latency_ns])
+        return replace(series_of(scene), latency_ms=latency_ms)
+
+    def _without_power(self) -> None:
+        """Stop by latency where no joules can be had, instead of waiting for them for ever."""
+        if self._rule.figure in POWERED:
+            self._rule = replace(self._rule, figure=LATENCY)
+            self._state.rule = self._rule
 
 
 def series_of(scene: Scene) -> Series:

@@ -10,24 +10,31 @@ an undisturbed run is seldom called suspect; `tests/measure/test_validity_rates.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hil.core.evidence import Evidence
+from hil.core.fallbacks import Fallback
 from hil.measure import validity_load, validity_power
-from hil.measure.findings import Finding, Verdict, verdict
+from hil.measure.findings import Finding, Verdict, suspect, verdict
 from hil.measure.scene import Scene
 
 __all__ = ["Finding", "Verdict", "judge", "judge_latency"]
 
 
-def judge(scene: Scene) -> Verdict:
-    """Check a run that had a power source."""
+def judge(scene: Scene, fallbacks: Sequence[Fallback] = ()) -> Verdict:
+    """Check a run that had a power source, and what was done otherwise than planned in it."""
     checks = (*validity_power.CHECKS, *validity_load.POWERED_CHECKS)
     found = [finding for check in checks for finding in check(scene)]
-    return verdict([*found, *_of_load(scene.evidence)])
+    return verdict([*found, *_of_load(scene.evidence), *_of_fallbacks(fallbacks)])
 
 
-def judge_latency(evidence: Evidence) -> Verdict:
+def judge_latency(evidence: Evidence, fallbacks: Sequence[Fallback] = ()) -> Verdict:
     """Check a run without a power source."""
-    return verdict(_of_load(evidence))
+    return verdict([*_of_load(evidence), *_of_fallbacks(fallbacks)])
+
+
+def _of_fallbacks(fallbacks: Sequence[Fallback]) -> list[Finding]:
+    return [suspect(each.line) for each in fallbacks if each.severity == "suspect"]
 
 
 def _of_load(evidence: Evidence) -> list[Finding]:

@@ -17,6 +17,8 @@ from hil.core.errors import ExportError
 from hil.core.evidence import RunPlan
 from hil.core.stats import Estimate
 from hil.device.session import EngineInfo, EngineSpec, PlausibleDraws, Session
+from hil.device.trtexec_run import refuse
+from hil.measure.numbers import require_joules
 from hil.measure.run import measure
 from hil.synth.seeds import derived_seed
 from hil.synth.store import RunStore
@@ -153,12 +155,15 @@ class BoardWork:
                 info = session.build(replace(self.spec, onnx_sha256=sha256, build_index=made.index))
             except ExportError as error:
                 return {**empty, "refused": str(error)}
+            refuse(info, "certificate, nor outputs to read accuracy from")
             if again:
                 session.reset(seed)
             with self._in_mode(made.mode):
                 measurement, evidence = measure(
                     session, info, plan, power=self.power, rail=self.rail
                 )
+            if self.power != "none":
+                require_joules(measurement)
             marks = evidence.marks
             seconds = (marks[-1].stop_ns - marks[0].start_ns) / 1e9 if marks else 0.0
             self.on_measured(seconds + info.build_s)

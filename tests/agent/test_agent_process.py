@@ -295,6 +295,6 @@ def test_a_board_without_nvpmodel_says_what_to_set(bench):
 
     refusal = agent.error("board_pin", nvpmodel=0, clocks=False)
 
-    assert refusal["code"] == "bad_request"
+    assert refusal["code"] == "not_permitted"
     assert "nvpmodel" in refusal["message"]
     assert agent.call("probe")["nvpmodel"] is None

@@ -121,7 +121,8 @@ def test_json_is_replaced_as_a_whole_and_damage_reads_as_absent(store):
 
 def test_a_full_disk_has_its_own_code():
     assert from_exception(OSError(errno.ENOSPC, "No space left on device")).code == "disk_full"
-    assert from_exception(OSError(errno.EACCES, "Permission denied")).code == "internal"
+    assert from_exception(OSError(errno.EROFS, "Read-only file system")).code == "unwritable"
+    assert from_exception(OSError(errno.EIO, "Input/output error")).code == "internal"
 
 
 def test_running_out_of_memory_has_its_own_code_whoever_says_it():

@@ -405,7 +405,7 @@ def test_a_samplers_own_error_comes_through_as_it_is(machine):
     argv, _ = power.require(board, spec("ina3221"))
     shutil.rmtree(f"{board.root}/sys")
 
-    source = power.PowerSource(board, store, "ina3221", argv, {}, lambda _: None)
+    source = power.PowerSource(board, store, "ina3221", (argv, {}), lambda _: None)
     try:
         assert not source.wait_first_line(20)
         error = source.silent()

@@ -28,6 +28,8 @@ BANNED_CALLS = {
     ("os", "popen"),
     ("time", "time"),
 }
+# What the board takes for the date is a fact about it, told to the host and used for nothing.
+WALL_CLOCK = {"surroundings.py"}
 BOARD_CLOCK = {
     "clock.py": {"monotonic", "sleep"},
     "loadloop.py": {"monotonic", "sleep"},
@@ -84,6 +86,9 @@ def test_nothing_newer_than_3_6_and_no_shell():
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute):
                 owner = node.value.id if isinstance(node.value, ast.Name) else ""
+                told = (owner, node.attr) == ("time", "time") and path.name in WALL_CLOCK
+                if told:
+                    continue
                 if node.attr in BANNED_NAMES or (owner, node.attr) in BANNED_CALLS:
                     found.append(f"{path.name}:{node.lineno} {owner}.{node.attr}")
             if isinstance(node, ast.keyword) and node.arg in {"capture_output", "text", "shell"}:

@@ -103,6 +103,49 @@ def test_what_is_unknown_is_a_dash_with_its_reason_and_never_zero(result, capsys
     assert "0" not in line
 
 
+REFUSED = {
+    "name": "unknown_rail",
+    "reason": "the board has no rail VDD_X; tegrastats prints VDD_IN, VDD_SYS_GPU",
+    "consequence": "latency is measured, joules are refused",
+    "next_step": "put `power: {source: tegrastats, rail: VDD_IN}` into the device file",
+    "severity": "note",
+}
+
+
+def without_joules(result):
+    blind = {**result, "validity": "valid", "fallbacks": [REFUSED]}
+    for name in ("energy_mj", "energy_net_mj", "inferences_per_joule", "power_w", "idle_power_w"):
+        blind |= {name: None, f"{name}_ci95": None, f"{name}_u95_total": None}
+        blind[f"{name}_reason"] = f"{REFUSED['reason']}: {REFUSED['consequence']}"
+    return blind
+
+
+def test_a_fallback_is_shown_once_with_its_next_step(result, capsys):
+    show(without_joules(result))
+
+    said = capsys.readouterr().out
+    assert said.count("the board has no rail VDD_X") == 1
+    assert "next: put `power: {source: tegrastats, rail: VDD_IN}`" in said
+    assert "7.217 ms" in said
+
+
+def test_latency_without_the_joules_that_were_asked_for_is_no_success(result):
+    with pytest.raises(HilError, match="there are no joules") as caught:
+        conclude(without_joules(result), target_asked=False)
+
+    assert caught.value.exit_code == 5
+    assert "VDD_SYS_GPU" in caught.value.why
+
+
+def test_a_limit_on_latency_that_is_broken_is_told_all_the_same(result):
+    rows = [{"figure": "latency_p50_ms", "at_most": 1.0, "at_least": None, "verdict": "infeasible"}]
+
+    with pytest.raises(HilError) as caught:
+        conclude({**without_joules(result), "limits": rows}, target_asked=False)
+
+    assert caught.value.exit_code == 1
+
+
 def test_a_verdict_of_an_emulated_board_bears_that_name(result, capsys):
     show(limited(result, "feasible_emulated"))
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from hil.device.hostkeys import HostKey, parse_host_key, pin
 
 SSHD = Path("/usr/sbin/sshd")
 SFTP_SERVER = Path("/usr/lib/openssh/sftp-server")
+SFTP = f"Subsystem sftp {SFTP_SERVER}"
 CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -33,15 +34,15 @@ KbdInteractiveAuthentication no
 UsePAM no
 StrictModes no
 PermitRootLogin prohibit-password
-Subsystem sftp {sftp_server}
+{more}
 ForceCommand {folder}/login
 SetEnv SHLVL=1
 LogLevel VERBOSE
 """
 LOGIN = """\
 #!/bin/sh
-HOME={folder}/home PATH={folder}/bin:/usr/bin:/bin
-export HOME PATH
+HOME={folder}/home PATH={folder}/bin:{path} TMPDIR={folder}/tmp
+export HOME PATH TMPDIR
 cd "$HOME" && exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
 """
 
@@ -91,22 +92,37 @@ class SshServer:
 @pytest.fixture
 def ssh_server(tmp_path: Path) -> Iterator[SshServer]:
     """An OpenSSH server for one test."""
+    with an_ssh_server(tmp_path) as server:
+        yield server
+
+
+@contextmanager
+def an_ssh_server(
+    tmp_path: Path, more: str = SFTP, path: str = "/usr/bin:/bin"
+) -> Iterator[SshServer]:
+    """Run an OpenSSH server.
+
+    Args:
+        tmp_path: for its keys, the login's home and the programs of its PATH.
+        more: lines of its configuration.
+        path: what PATH has beside those programs.
+    """
     if not SSHD.exists():
         message = f"no OpenSSH server at {SSHD}: apt-get install openssh-server"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
     folder = tmp_path / "sshd"
-    for name in ("home", "bin"):
+    for name in ("home", "bin", "tmp"):
         (folder / name).mkdir(parents=True)
     with suppress(PermissionError):  # sshd started by root insists on it
         Path("/run/sshd").mkdir(exist_ok=True)
     make_key(folder / "host_key")
     make_key(folder / "login_key")
     shutil.copy(folder / "login_key.pub", folder / "authorized_keys")
-    write_program(folder / "login", LOGIN.format(folder=folder))
+    write_program(folder / "login", LOGIN.format(folder=folder, path=path))
     write_program(folder / "bin" / "python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    server = start_sshd(folder)
+    server = start_sshd(folder, more)
     try:
         yield server
     finally:
@@ -115,10 +131,10 @@ def ssh_server(tmp_path: Path) -> Iterator[SshServer]:
         server.process.wait(10)
 
 
-def start_sshd(folder: Path) -> SshServer:
+def start_sshd(folder: Path, more: str) -> SshServer:
     """Start sshd on a free port and wait until it answers."""
     port = free_port()
-    config = CONFIG.format(port=port, folder=folder, sftp_server=SFTP_SERVER)
+    config = CONFIG.format(port=port, folder=folder, more=more)
     (folder / "sshd_config").write_text(config, encoding="utf-8")
     with (folder / "log").open("wb") as log:
         argv = [str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")]

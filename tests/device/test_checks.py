@@ -13,9 +13,9 @@ from hil.device.checks import (
     judge_rail,
     judge_run,
     sudoers_line,
-    version,
 )
 from hil.device.config import Power, SshDevice
+from hil.device.support import version
 
 DEVICE = SshDevice.model_validate(
     {
@@ -65,8 +65,30 @@ def test_a_healthy_board_asks_for_nothing():
         ({"tensorrt": "7.1.3"}, "tensorrt", "fail", "JetPack 4.6.1"),
         ({"numpy": None}, "numpy", "fail", "python3-numpy"),
         ({"tegrastats": None}, "power source", "fail", "power.source: none"),
-        ({"sudo": {"nvpmodel": True}}, "sudo rights", "fail", "hil ALL=(root) NOPASSWD:"),
-        ({"sudo": None}, "sudo rights", "fail", "sudoers.d"),
+        ({"tegrastats": None, "rails": ["VDD_IN"]}, "power source", "warn", "L4T's tools"),
+        ({"tegrastats": None, "rails": ["VDD_X"]}, "power source", "fail", "L4T's tools"),
+        (
+            {"tensorrt": None, "trtexec": "/usr/bin/trtexec"},
+            "fallback trtexec_engine",
+            "warn",
+            "libnvinfer",
+        ),
+        ({"cores_online": 1}, "fallback one_core", "warn", "nvpmodel -m 0"),
+        ({"display": ["Xorg"]}, "fallback shared_gpu", "warn", "systemctl isolate"),
+        (
+            {"numpy": None, "import_deaths": {"numpy": {"plain": -4, "coretype": -4}}},
+            "fallback without_numpy",
+            "warn",
+            "built for this board",
+        ),
+        (
+            {"import_deaths": {"numpy": {"plain": -4, "coretype": 0}}},
+            "fallback numpy_coretype",
+            "warn",
+            "OPENBLAS_CORETYPE=ARMV8",
+        ),
+        ({"sudo": {"nvpmodel": True}}, "sudo rights", "warn", "hil ALL=(root) NOPASSWD:"),
+        ({"sudo": None}, "sudo rights", "warn", "sudoers.d"),
         ({"disk_free_bytes": 10**9}, "disk", "warn", "device clean"),
         ({"disk_free_bytes": 10**7}, "disk", "fail", "device clean"),
         ({"disk_free_bytes": None}, "disk", "warn", "df"),

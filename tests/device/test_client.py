@@ -15,11 +15,10 @@ from hil.core.errors import (
     DeviceError,
     ExportError,
     LeaseTimeoutError,
-    MeasurementError,
     ProtocolError,
 )
 from hil.device.client import AgentClient, Patience
-from hil.device.faults import BLAME
+from hil.device.faults import BLAME, NoPowerError, UnpinnedError
 from hil.device.transport import ChildTransport
 
 # An agent of a few lines: the answer to a request is in its parameters.
@@ -95,12 +94,13 @@ def test_events_come_in_order_before_the_result(agent):
         ("unsupported_operator", ExportError),
         ("parse_failed", ExportError),
         ("build_failed", ExportError),
-        ("no_power", MeasurementError),
+        ("no_power", NoPowerError),
         ("disk_full", DeviceError),
         ("out_of_memory", DeviceError),
         ("worker_died", DeviceError),
         ("checksum", DeviceError),
-        ("not_permitted", DeviceError),
+        ("not_permitted", UnpinnedError),
+        ("board_state", UnpinnedError),
         ("unknown_shape", ConfigError),
         ("internal", ProtocolError),
         ("never heard of", ProtocolError),
@@ -125,8 +125,9 @@ def test_the_agent_s_own_advice_comes_first(agent):
 def test_every_code_of_the_protocol_has_somebody_to_act():
     codes = """
         protocol bad_request busy cancelled lease_held lease_lost checksum disk_full not_permitted
-        no_runtime no_power unsupported_opset unsupported_operator parse_failed build_failed
-        unknown_shape out_of_memory worker_died timeout internal
+        unwritable board_state
+        no_runtime no_power unsupported_opset unsupported_operator parse_failed
+        build_failed unknown_shape out_of_memory worker_died timeout internal
     """
     assert set(BLAME) == set(codes.split())
 

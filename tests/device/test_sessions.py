@@ -25,10 +25,11 @@ from hil.core.errors import (
     MeasurementError,
 )
 from hil.core.evidence import Evidence, RunPlan
-from hil.device.agent_session import AgentSession, board_info
+from hil.device.agent_session import AgentSession
 from hil.device.bundle import agent_bundle
 from hil.device.config import DeviceConfig, LocalDevice, SshDevice, find_device
 from hil.device.opening import Lease, WallClock, device_link, giving_back, open_session
+from hil.device.records import board_info
 from hil.device.session import EngineSpec, Session
 from hil.device.wire import PROTOCOL
 from tests.device.conftest import SshServer, wait_until

@@ -119,3 +119,22 @@ def test_a_line_longer_than_the_protocol_allows_is_refused_before_it_fills_memor
 def test_we_send_no_line_longer_than_the_protocol_allows():
     with pytest.raises(ProtocolError):
         line({"x": "y" * MAX_LINE_BYTES})
+
+
+def test_a_greeting_without_a_newline_is_cut_off():
+    talk = Conversation()
+    number, _ = talk.request("hello", {})
+    answer = line({"id": number, "result": {"protocol": 2}})
+
+    (message,) = talk.receive(b"loading {modules}... " + answer)
+
+    assert message == Result(number, {"protocol": 2})
+
+
+def test_braces_of_a_greeting_are_no_message():
+    talk = Conversation()
+    talk.request("hello", {})
+
+    assert list(talk.receive(b'{"motd": 1} {\nuse {"a": {}}\n')) == []
+    assert talk.noise == ['{"motd": 1} {', 'use {"a": {}}']
+    assert not talk.spoken

@@ -19,6 +19,7 @@ from hil.device.session import EngineInfo, EngineSpec, Session
 from hil.emulator.client import BoardRefusedError
 from hil.emulator.faults import KINDS, Faults, parse
 from hil.emulator.serve import EmulatedBoard, Options
+from hil.measure.numbers import fallbacks_of
 
 from .conftest import network
 
@@ -154,12 +155,46 @@ def test_stuck_monitors_say_one_thing_whatever_runs(session, faulty):
     assert len(set(healthy)) > 5
 
 
-def test_a_tegrastats_that_dies_leaves_its_status(session, faulty):
+def test_a_tegrastats_that_dies_is_made_up_for_by_the_board_s_own_monitors(session, faulty):
     info = built(session)
     faulty.fault("tegrastats-dies", {"lines": 15, "status": 3})
     evidence = session.run(info, PLAN, "tegrastats")
-    assert len(lines(evidence)) == 15
-    assert evidence.power[0].settings["exit"] == 3
+    assert evidence.power_source == "ina3221"
+    (told,) = fallbacks_of(evidence)
+    assert told.name == "other_power_source"
+    assert "tegrastats ended by itself" in told.reason
+    assert session.run(info, PLAN, "tegrastats").power_source == "ina3221"  # it is remembered
+
+
+def test_dead_monitors_leave_latency_and_no_joules(session, faulty):
+    info = built(session)
+    faulty.fault("sensor-dead")
+    evidence = session.run(info, PLAN, "tegrastats")
+    assert evidence.power == ()
+    assert median_ns(evidence) > 0
+    (told,) = fallbacks_of(evidence)
+    assert told.name == "no_joules"
+    assert "tegrastats tell no power" in told.reason
+    assert "ina3221" in told.reason
+
+
+def test_a_board_whose_date_was_set_meanwhile_says_so(session, faulty):
+    info = built(session)
+    faulty.fault("clock-step", {"seconds": -86400 * 30})
+    evidence = session.run(info, PLAN, "tegrastats")
+    (told,) = fallbacks_of(evidence)
+    assert told.name == "wall_clock_stepped"
+    assert "30 days" in told.reason
+
+
+def test_a_board_that_lives_in_1970_says_so(device, faulty):
+    faulty.fault("clock-step", {"seconds": -time.time()})
+    with open_session(device, owner="test") as session:
+        evidence = session.run(built(session), PLAN, "tegrastats")
+    (told,) = fallbacks_of(evidence)
+    assert told.name == "wall_clock"
+    assert "behind" in told.reason
+    assert told.severity == "note"
 
 
 def test_half_lines_are_glued_to_the_next(session, faulty):

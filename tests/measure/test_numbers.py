@@ -9,7 +9,7 @@ import pytest
 
 from hil.core.errors import MeasurementError
 from hil.core.evidence import RunPlan
-from hil.measure.numbers import Measurement, measurement
+from hil.measure.numbers import Measurement, measurement, require_joules
 from hil.measure.result import FIGURES
 from hil.measure.scene import powered_scene
 from hil.measure.steady import Steady, sampling_floor_w, steady_interval
@@ -140,11 +140,6 @@ def test_a_run_without_power_source_has_latencies_and_no_joules(script):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda e: relined(e, ()), "gave no power"),
-        (
-            lambda e: relined(e, ((t, x.partition(" VDD_IN")[0]) for t, x in e.power_lines)),
-            "gave no power",
-        ),
         (lambda e: relined(e, e.power_lines[:200]), "do not cover"),
         (lambda e: replace(e, power=(replace(e.power[0], source="abacus"),)), "abacus"),
         (lambda e: replace(e, latency_ns=e.latency_ns[:3]), "latencies of every block"),
@@ -160,9 +155,63 @@ def test_what_cannot_be_a_figure_raises_and_is_never_zero(script, spoil, told):
         measurement(spoil(script.evidence()), "VDD_IN")
 
 
-def test_a_rail_the_board_lacks_names_those_it_has(script):
-    with pytest.raises(MeasurementError, match="VDD_SYS_GPU"):
-        measurement(script.evidence(), "VDD_TOTAL")
+def without_rails(evidence):
+    return relined(evidence, ((t, x.partition(" VDD_IN")[0]) for t, x in evidence.power_lines))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rail", "reason", "step"),
+    [
+        (lambda e: relined(e, ()), "VDD_IN", "no line of tegrastats held any rail", "by hand"),
+        (without_rails, "VDD_IN", "no line of tegrastats held any rail", "by hand"),
+        (
+            lambda e: e,
+            "VDD_TOTAL",
+            "prints VDD_IN, VDD_SYS_GPU, VDD_SYS_CPU",
+            "power: {source: tegrastats, rail: VDD_IN}",
+        ),
+    ],
+)
+def test_without_the_rail_there_is_latency_and_no_joule_and_never_zero(
+    script, spoil, rail, reason, step
+):
+    got = measurement(spoil(script.evidence()), rail)
+
+    assert got.latency_p50_ms.value == pytest.approx(10.0, rel=0.01)
+    for name in ("energy_mj", "energy_net_mj", "inferences_per_joule", "power_w", "idle_power_w"):
+        assert got.figure(name) is None
+        assert reason in got.why(name)
+    (told,) = got.fallbacks
+    assert step in told.next_step
+    assert (got.validity, got.reasons) == ("suspect", (told.line,))
+    with pytest.raises(MeasurementError, match="no joules"):
+        require_joules(got)
+
+
+def test_fallbacks_of_a_run_are_told_and_make_it_suspect(script):
+    denied = {"what": "sudo does not let this user run jetson_clocks", "why": None, "fix": "x"}
+    board = {"model": "test", "session": {"denied": [denied]}}
+
+    got = measurement(script.evidence(board=board), "VDD_IN")
+
+    assert got.validity == "suspect"
+    assert [each.name for each in got.fallbacks] == ["unpinned"]
+    assert got.fallbacks[0].line in got.reasons
+    assert Measurement.from_json(got.to_json()) == got
+    assert got.to_json()["fallbacks"][0]["next_step"] == "x"
+
+
+def test_a_note_changes_no_verdict(script):
+    record = script.evidence().power[0]
+    lost = {"source": "tegrastats", "why": "it died", "instead": "ina3221"}
+    settings = {**record.settings, "instead_of": lost}
+
+    got = measurement(script.evidence(power=(replace(record, settings=settings),)), "VDD_IN")
+
+    assert (got.validity, got.reasons) == ("valid", ())
+    (told,) = got.fallbacks
+    assert "it died" in told.reason
+    assert "ina3221" in told.consequence
 
 
 def test_power_without_a_rail_to_read_it_on_is_refused(script):

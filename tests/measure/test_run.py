@@ -8,10 +8,11 @@ import pytest
 
 from hil.core.errors import ConfigError, MeasurementError
 from hil.core.evidence import Evidence, RunPlan
+from hil.device.power_choice import PowerLostError
 from hil.device.session import EngineInfo, EngineSpec
 from hil.measure.run import measure
 from hil.measure.sensors import SensorErrors
-from hil.measure.stopping import Limit, StopRule
+from hil.measure.stopping import Limit, Stopper, StopRule
 
 INFO = EngineInfo(
     spec=EngineSpec(onnx_sha256="1" * 64),
@@ -67,13 +68,50 @@ def test_a_plan_that_cannot_give_a_figure_never_reaches_the_board(script, plan, 
     assert session.asked == []
 
 
-def test_missing_power_is_an_error_of_the_measurement(script, relined):
-    session = Recorded(relined(script.evidence(), ()))
+def test_lines_that_do_not_reach_the_end_are_an_error_of_the_measurement(script, relined):
+    evidence = script.evidence()
+    session = Recorded(relined(evidence, evidence.power_lines[:200]))
 
     with pytest.raises(MeasurementError) as caught:
         measure(session, INFO, script.plan, power="tegrastats", rail="VDD_IN")
 
     assert caught.value.exit_code == 5
+
+
+@dataclass
+class Losing:
+    """A session whose power source fails in the first runs, each time while it is judged."""
+
+    recording: Evidence
+    losses: int
+    looks: list[int] = field(default_factory=list)
+
+    def run(self, info, plan, power, decide=None):
+        if decide is not None:
+            decide(self.recording)
+        self.looks.append(len(self.looks))
+        if len(self.looks) <= self.losses:
+            raise PowerLostError("tegrastats ended by itself")
+        return self.recording
+
+
+def test_a_source_that_fails_on_the_way_costs_another_run_and_no_result(script):
+    plan = replace(script.plan, max_blocks=6)
+    session = Losing(script.evidence(), 2)
+
+    got, _ = measure(
+        session, INFO, plan, power="tegrastats", rail="VDD_IN", stop=StopRule(target_rel=0.01)
+    )
+
+    assert len(session.looks) == 3
+    assert got.stopping["looks"] == 1  # what the lost runs had shown is forgotten
+
+
+def test_a_run_that_is_to_stop_by_joules_stops_by_latency_where_there_are_none(script):
+    plan = replace(script.plan, max_blocks=40)
+    stop = StopRule(target_rel=0.01)
+    for evidence, rail in ((script.evidence(power=()), "VDD_IN"), (script.evidence(), "VDD_X")):
+        assert Stopper(rail, stop).decide(replace(evidence, plan=plan)).outcome == "target"
 
 
 @dataclass

@@ -20,6 +20,8 @@ def main() -> int:
     reset = verbs.add_parser("reset", help="cool board at idle, clocks as booted, noise reseeded")
     reset.add_argument("--seed", type=int, required=True)
     verbs.add_parser("truth", help="the true power of every rail since the reset")
+    quiet = verbs.add_parser("quiet", help="what the last engine truly costs, undisturbed")
+    quiet.add_argument("--mode", type=int, help="in this power mode (default: the present one)")
     verbs.add_parser("state", help="mode, clocks, temperature, seeds")
     fault = verbs.add_parser("fault", help="let something go wrong", epilog=_known())
     fault.add_argument("name", nargs="?", help="which; none lists what is on")
@@ -31,6 +33,12 @@ def main() -> int:
     client = BoardClient()
     if arguments.verb == "reset":
         answer = client.call("reset", seed=arguments.seed)
+    elif arguments.verb == "quiet":
+        try:
+            answer = client.call("quiet", mode=arguments.mode)
+        except BoardRefusedError as error:
+            sys.stderr.write(f"hil-board: {error}\n")
+            return 2
     elif arguments.verb == "fault":
         action = "clear" if arguments.clear else "begin" if arguments.name else "list"
         request = {"name": arguments.name, "settings": arguments.settings}

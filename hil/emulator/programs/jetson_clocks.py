@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from hil.emulator.client import BoardClient, BoardRefusedError
+from hil.emulator.hostile.quirks import of_this_board
 
 HOME_OF_ROOT = "/root"
 STORED = f"{HOME_OF_ROOT}/l4t_dfs.conf"
@@ -19,6 +21,27 @@ jetson_clocks.sh [options]
   --restore [file]   restore saved settings from a file (default: ${HOME}/l4t_dfs.conf)
   run jetson_clocks.sh without any option to set maximum performance
 """
+
+
+def _on_board(file: str) -> Path:
+    """The file of this host that a name on the board stands for."""
+    root = os.environ["HIL_BOARD_ROOT"]
+    return Path(file if file.startswith(root + "/") else root + file)
+
+
+def _may_store(file: Path) -> bool:
+    """What stands between a hostile board and its file of stored clocks."""
+    if not file.parent.is_dir():
+        sys.stderr.write(f"/usr/bin/jetson_clocks: {file}: No such file or directory\n")
+        return False
+    if not file.exists():
+        return True
+    sys.stdout.write(f"File {file} already exists. Can I overwrite it? Y/N:\n")
+    sys.stdout.flush()
+    if sys.stdin.readline().strip() not in ("y", "Y"):
+        sys.stdout.write(f"Error: file {file} already exists!\n")
+        return False
+    return True
 
 
 def main() -> int:
@@ -37,6 +60,8 @@ def main() -> int:
         sys.stderr.write(f"Error: Unknown option {arguments[0]}\n{USAGE}")
         return 1
     file = arguments[1] if len(arguments) > 1 else STORED
+    if action == "store" and of_this_board().clocks and not _may_store(_on_board(file)):
+        return 1
     try:
         state = BoardClient().call("clocks", action=action, file=file)
     except BoardRefusedError as error:

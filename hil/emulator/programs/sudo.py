@@ -5,7 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
+from hil.emulator.hostile.quirks import of_this_board
+
 CLOCKS_FILE = "/var/lib/hil/clocks.conf"
+REFUSALS = {
+    "requiretty": "sudo: sorry, you must have a tty to run sudo",
+    "not-in-sudoers": "{user} is not in the sudoers file.  This incident will be reported.",
+}
+NEEDED = {"de": "Ein Passwort ist notwendig", "tr": "bir parola gerekli"}
+LECTURE = """
+We trust you have received the usual lecture from the local System
+Administrator. It usually boils down to these three things:
+
+"""
 
 
 def permitted(arguments: list[str], root: str) -> list[str] | None:
@@ -42,23 +54,56 @@ def permitted(arguments: list[str], root: str) -> list[str] | None:
     return [paths[name], *rest] if allowed else None
 
 
+def _allowed(arguments: list[str]) -> list[str] | None:
+    """What this board's sudoers file permits: `permitted`, less the lines that it lacks."""
+    command, quirk = permitted(arguments, os.environ["HIL_BOARD_ROOT"]), of_this_board().sudo
+    if command is None or quirk == "none":
+        return None
+    if quirk == "no-nvpmodel" and command[0].endswith("nvpmodel"):
+        return None
+    if quirk == "no-store" and len(command) > 1 and command[1].startswith("--"):
+        return None
+    return command if os.path.exists(command[0]) else None
+
+
+def _password_needed() -> str:
+    language = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+    return "sudo: " + NEEDED.get(language[:2], "a password is required") + "\n"
+
+
+def _chatter(quirk: str) -> None:
+    if quirk == "host-warning":
+        name = of_this_board().hostname
+        sys.stderr.write(f"sudo: unable to resolve host {name}: Name or service not known\n")
+    if quirk == "lecture":
+        sys.stderr.write(LECTURE)
+        sys.stdout.write(LECTURE)
+        sys.stdout.flush()
+    sys.stderr.flush()
+
+
 def main() -> int:  # noqa: RET503 - a successful exec does not come back
     """Runs a permitted command as root would; anything else would need a password."""
+    quirk = of_this_board().sudo
     arguments = [each for each in sys.argv[1:] if each != "-n"]
+    if quirk in REFUSALS:
+        sys.stderr.write(REFUSALS[quirk].format(user=of_this_board().user) + "\n")
+        return 1
+    _chatter(quirk)
     if arguments[:1] == ["-l"]:
         return _listing(arguments[1:])
-    command = permitted(arguments, os.environ["HIL_BOARD_ROOT"])
+    command = _allowed(arguments)
     if command is None:
-        sys.stderr.write("sudo: a password is required\n")
+        sys.stderr.write(_password_needed())
         return 1
     os.execve(command[0], command, {**os.environ, "HIL_BOARD_ROOT_USER": "1"})
 
 
 def _listing(command: list[str]) -> int:
     """`sudo -n -l COMMAND`: prints the command where it is permitted, else fails."""
-    allowed = permitted(command, os.environ["HIL_BOARD_ROOT"])
+    allowed = _allowed(command)
     if allowed is None:
-        sys.stderr.write("sudo: a password is required\n")
+        sys.stderr.write(_password_needed())
         return 1
     sys.stdout.write(" ".join(allowed) + "\n")
     return 0

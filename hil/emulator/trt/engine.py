@@ -120,12 +120,14 @@ class Context:
 
     Args:
         engine: the engine.
+        holds: whether it takes the memory of its activations; one that only tells how much that
+            would be does not.
 
     Raises:
         OutOfMemoryError: activations do not fit any more.
     """
 
-    def __init__(self, engine: Loaded) -> None:
+    def __init__(self, engine: Loaded, *, holds: bool = True) -> None:
         self.engine = engine
         self.device = engine.device
         self.shapes: dict[str, Shape] = engine.best()
@@ -133,12 +135,13 @@ class Context:
         self._figures: Figures | None = None
         self._bound: _Bound | None = None
         self.memory_bytes = max(0, self.figures().memory_bytes - engine.weight_bytes)
-        self.device.reserve(self.memory_bytes)
+        self._held = self.memory_bytes if holds else 0
+        self.device.reserve(self._held)
 
     def close(self) -> None:
         """Gives the memory of the activations back."""
-        self.device.release(self.memory_bytes)
-        self.memory_bytes = 0
+        self.device.release(self._held)
+        self._held = 0
 
     def set_shape(self, name: str, shape: Shape) -> None:
         """Gives an open input its shape."""

@@ -5,11 +5,15 @@ Flags of later releases are refused as 8.2 refuses what it does not know.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from hil.emulator import boardtime, pipes
+from hil.emulator.attending import Reader
 from hil.emulator.trt import queries, report
 from hil.emulator.trt.engine import Context
 
@@ -108,12 +112,29 @@ def parse(arguments: list[str]) -> Options:
 
 
 def say(text: str, level: str = "I") -> None:
-    """Logs as 8.2's samples do: everything to stdout, errors to stderr."""
+    """Logs as 8.2's samples do: everything to stdout, errors to stderr.
+
+    The board's clock stands still until a program of the board that reads it has done so: what
+    trtexec does next must not make its reader's stamp late on a busy host.
+    """
+    reader = _reader()
+    before = reader.looked() if reader is not None else (0, 0)
     stamp = time.strftime("%m/%d/%Y-%H:%M:%S")
     out = sys.stderr if level == "E" else sys.stdout
     for line in text.split("\n"):
         out.write(f"[{stamp}] [{level}] {line}\n")
     out.flush()
+    if reader is not None and out is sys.stdout:
+        reader.wait(before)
+
+
+@lru_cache(maxsize=1)
+def _reader() -> Reader | None:
+    """Who reads what this process prints, where that is a program of the board."""
+    if pipes.pipe_inode(1) is None:
+        return None
+    reader = Reader(boardtime.current().words, os.getppid())
+    return reader if reader.attended else None
 
 
 def help_text() -> str:

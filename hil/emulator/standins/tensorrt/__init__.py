@@ -50,3 +50,18 @@ __all__ = [
     "TacticSource",
     "init_libnvinfer_plugins",
 ]
+
+
+def _older() -> None:
+    """Becomes an older release where the board is such a one."""
+    import os
+    import sys
+
+    if "HIL_BOARD_QUIRKS" in os.environ:
+        from hil.emulator.hostile.quirks import of_this_board
+        from hil.emulator.trt.releases import become
+
+        become(sys.modules[__name__], of_this_board().tensorrt or __version__)
+
+
+_older()

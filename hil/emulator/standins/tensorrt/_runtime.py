@@ -96,11 +96,7 @@ class ICudaEngine(Guarded, real="ICudaEngine"):
 
     @property
     def device_memory_size(self):
-        context = core.Context(self._engine)
-        try:
-            return context.memory_bytes
-        finally:
-            context.close()
+        return core.Context(self._engine, holds=False).memory_bytes
 
     @property
     def profiling_verbosity(self):
