@@ -5,7 +5,15 @@ from __future__ import annotations
 from hil.emulator.hostile.variant import Variant, having
 
 MIB = 1 << 20
-DISK = (r"space", r"disk", r"full", r"quota", r"read-only", r"written", r"permission")
+DISK = (
+    r"\bspace\b",
+    r"\bfull\b",
+    r"quota",
+    r"read-only",
+    r"cannot be (read or )?written",
+    r"permission",
+    r"writable",
+)
 MODE = (r"nvpmodel", r"power mode", r"reboot")
 CLOCKS = (r"jetson_clocks", r"clocks", r"clocks\.conf")
 MEMORY = (r"memory", r"\boom\b", r"killed", r"signal 9")
