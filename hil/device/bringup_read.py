@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hil.device.bringup import Contact, Found, Outcome, held, judged
-from hil.device.checks import OLDEST_PYTHON, OLDEST_R32, OLDEST_TENSORRT, sudoers_line, version
+from hil.device.checks import OLDEST_PYTHON, sudoers_line
 from hil.device.enroll import board_kind
+from hil.device.support import OLDEST_L4T, OLDEST_TENSORRT, version
 
 SPARE_BYTES = 3 * 1024**3
 """Disk for the published networks and their engines."""
@@ -49,7 +50,7 @@ def identity(contact: Contact) -> Outcome:
         held("gpu-devfreq", state.get("gpu_hz") is not None, f"GPU at {state.get('gpu_hz')} Hz"),
         held("cooling-devices", throttle is not None, f"working: {throttle}"),
     ]
-    fine = release is not None and release >= OLDEST_R32
+    fine = release is not None and release >= OLDEST_L4T
     return judged(
         f"{model}, L4T {l4t}, Python {probe.get('python')}, mode {_mode(mode)}",
         findings,

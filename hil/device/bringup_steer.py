@@ -9,12 +9,13 @@ from typing import Any
 
 from hil.core.errors import DeviceError
 from hil.core.evidence import PowerRecord
-from hil.device.agent_session import AgentSession, board_info
+from hil.device.agent_session import AgentSession
 from hil.device.bringup import Contact, Outcome, SkipStageError, held, judged
 from hil.device.bringup_read import ask, modes_of
 from hil.device.collecting import RunCollector, board_records
 from hil.device.config import State
 from hil.device.link import Link
+from hil.device.records import board_info
 
 OTHER_MODES = (3, 0)  # MAXP_CORE_ARM, which NVIDIA's table was measured in, else MAXN
 SHIP_S = 900.0

@@ -15,6 +15,10 @@ from hil.device.ssh_channels import Shell
 class Client(Protocol):
     """Something that puts requests to an agent (`hil.device.client.AgentClient`)."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether the agent still answers."""
+
     def request(
         self,
         method: str,

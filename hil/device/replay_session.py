@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from hil.core.errors import ConfigError, HostError, MeasurementError
 from hil.core.evidence import Evidence, RunPlan
-from hil.device.agent_session import board_info
 from hil.device.config import ReplayDevice
+from hil.device.records import board_info
 from hil.device.session import (
     BoardInfo,
     Decide,

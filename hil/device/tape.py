@@ -66,6 +66,12 @@ class _RecordingClient:
     tape: Tape
     cap_s: Callable[[], float]
 
+    @property
+    def alive(self) -> bool:
+        said = self.tape.add("alive")
+        said["result"] = self.client.alive
+        return bool(said["result"])
+
     def request(
         self,
         method: str,
@@ -132,6 +138,10 @@ class _ended:  # noqa: N801 - used as a function
 class _PlayingClient:
     remaining: Iterator[dict[str, Any]]
     tape: Tape
+
+    @property
+    def alive(self) -> bool:
+        return bool(_result(_next(self.remaining, "alive", None)))
 
     def request(
         self,

@@ -40,7 +40,7 @@ def _no_hardware_stimuli(setup: Setup) -> Setup:
 
 
 def _no_diversity(setup: Setup) -> Setup:
-    return replace(setup, fit=replace(setup.fit, floor=_NO_FLOOR, distinct=1.0))
+    return replace(setup, fit=replace(setup.fit, floor=_NO_FLOOR, distinct=1))
 
 
 VARIANTS: Mapping[str, Callable[[Setup], Setup]] = {
