@@ -43,7 +43,7 @@ class Entrant:
         """The method, new, on a world."""
         # Four measurements a training: what may not fit costs little to try.
         pool = PoolRules(caution=1.0)
-        setup = Setup(world.limits, highest_accuracy, seed=seed, pool=pool)
+        setup = Setup(world.limits, highest_accuracy, seed=seed, pool=pool, generator_rounds=4)
         if self.name == OURS:
             return Inquisitor(world.space, setup)
         name, _, signals = self.name.partition("+")

@@ -134,7 +134,9 @@ def temperature(utilities: FloatArray, prior: FloatArray, distinct: float) -> fl
 
 def boltzmann_weights(utilities: FloatArray, prior: FloatArray, tau: float) -> FloatArray:
     """Normalised prior * exp(utility / tau)."""
-    weights = prior * np.exp((utilities - utilities.max()) / tau)
+    # The greatest of those that count: beside a better one that does not, all could vanish.
+    top = utilities[prior > 0].max()
+    weights = np.where(prior > 0, prior * np.exp(np.minimum(utilities - top, 0.0) / tau), 0.0)
     result: FloatArray = weights / weights.sum()
     return result
 

@@ -62,6 +62,7 @@ class Setup:
         pool: how pools are built.
         gate: when a successor is admitted.
         gate_seeds: common seeds of the gate.
+        generator_rounds: rounds between two attempts at a successor.
     """
 
     limits: tuple[Limit, ...]
@@ -74,6 +75,7 @@ class Setup:
     pool: PoolRules = field(default_factory=PoolRules)
     gate: Gate = field(default_factory=Gate)
     gate_seeds: int = 96
+    generator_rounds: int = 1
 
 
 class Inquisitor:
@@ -197,7 +199,7 @@ class Inquisitor:
             first = boltzmann(relaxation(screen, setup.utility), setup.fit)
             self.generator = replace(self.generator, mixture=first)
             self._founded = not unique(self.space, self._design, self._observed)
-        if not self._founded:
+        if not self._founded or self._round % self.setup.generator_rounds:
             return
         rng = self._rng("pool")
         scene = self._scene()

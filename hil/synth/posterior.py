@@ -31,6 +31,7 @@ _ERROR_FLOOR = 0.005
 _LEAST_FRACTION = 1e-3  # keeps a utility that takes the logarithm of accuracy finite
 _MIN_SCALE = 0.3  # of the warped values; relative to their size on the linear scale
 _MAX_STEPS = 40
+_FIT_MOST = 128  # observations that hyperparameters are fitted to
 
 
 def warp(values: FloatArray, kind: Warp) -> FloatArray:
@@ -292,6 +293,10 @@ def _shares(trend: Trend, count: int) -> FloatArray:
 def _fit(terms: FloatArray, target: FloatArray, variance: FloatArray) -> FloatArray:
     if len(target) < 2:
         return _PRIOR_MEAN.copy()
+    if len(target) > _FIT_MOST:
+        # Seven numbers do not need more; the time to fit them grows with the cube.
+        rows = np.linspace(0, len(target) - 1, _FIT_MOST).astype(np.int64)
+        terms, target, variance = terms[:, rows][:, :, rows], target[rows], variance[rows]
     bounds = [(m - 4 * s, m + 4 * s) for m, s in zip(_PRIOR_MEAN, _PRIOR_SPREAD, strict=True)]
     found = minimize(
         _loss,

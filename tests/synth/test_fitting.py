@@ -97,3 +97,11 @@ def test_the_gate_admits_only_on_lower_bounds(new, old, admitted):
 def test_mixture_probabilities_are_those_of_its_parts():
     mixture = Mixture(np.array([0.5, 0.5]), (np.array([[1.0, 1e-9], [0.5, 0.5]]),))
     assert np.exp(mixture.log_prob(np.array([[0]]))) == pytest.approx([0.75])
+
+
+def test_weights_stay_finite_beside_a_far_better_architecture_that_does_not_fit():
+    utilities, prior = np.array([1e6, 1.0, 0.0]), np.array([0.0, 1.0, 1.0])
+
+    weights = boltzmann_weights(utilities, prior, 1e-3)
+
+    assert weights == pytest.approx([0.0, 1.0, 0.0])
