@@ -16,8 +16,9 @@ import pytest
 
 from hil.cli.watching import Lines
 from hil.device.config import load_device
+from hil.synth.ablating import VARIANTS, ablations, summary, without_certificate
 from hil.synth.comparing import compare
-from hil.synth.loop import synthesize
+from hil.synth.loop import prepare, synthesize
 from hil.synth.opening import open_job
 from hil.synth.profile import load_profile
 from hil.synth.results import result_json
@@ -234,3 +235,51 @@ def test_a_table_and_a_board_are_not_mixed_up(place, hil):
     assert "replay-nb201.yaml" in table_on_board.stderr
     assert "holds a table" in digits_on_table.stderr
     assert "there is no search method" in unknown.stderr
+
+
+def test_every_seed_of_a_learned_generator_is_checked_and_refusals_count_against_it(place, hil):
+    words = ("generate", "--run", "killed", "--seeds", "12", "--first", "500", "--check", "--json")
+    done = hil(*words, cwd=place)
+
+    checked = json.loads(done.stdout)
+    rows = checked["networks"]
+    assert done.returncode == (0 if checked["satisfied"] else 1), done.stderr
+    assert [row["seed"] for row in rows] == list(range(500, 512))
+    assert "REPLAYED" in done.stderr
+    assert not checked["certified"]
+    limit = 0.75 * 5 * (1 + 18 / 5)  # of the prototype's energy, read off the table's own rule
+    for row in rows:
+        if row["verdict"] == "feasible":
+            assert row["energy_mj"] <= 1.1 * limit
+            assert row["accuracy_loss_points"] <= 8.0
+    verdicts = [row["verdict"] for row in rows]
+    assert checked["satisfied"] == verdicts.count("feasible")
+    assert checked["refused"] == verdicts.count("refused")
+    assert checked["distinct"] == len({row["key"] for row in rows if "key" in row})
+    low, high = checked["satisfied_share_ci95"]
+    assert low <= checked["satisfied"] / 12 <= high
+
+    steps = recorded(place / "killed")
+    assert json.loads(hil(*words, cwd=place).stdout) == checked
+    assert recorded(place / "killed") == steps  # the journal answered all of it
+
+
+def test_parts_are_taken_out_of_the_pair_on_one_journal(place, tmp_path):
+    profile = load_profile(place / "cells.yaml")
+    device = load_device(place / "recorded.yaml")
+    with (
+        RunStore.create(tmp_path / "run", {"seed": 5}) as store,
+        open_job(profile, device, store, 5, Lines(), owner="test") as job,
+    ):
+        start = prepare(job)
+        done = list(ablations(job, start, seeds=1, emit=8))
+        rows, kept = summary(done), without_certificate(job, start, done)
+
+    assert list(rows) == list(VARIANTS)
+    assert rows["full"]["median_u_against_full"] == 0.0
+    assert all(row["emission_seeds"] == 8 for row in rows.values())
+    # Without stimuli for their own sake every network measured may be trained.
+    sources = {one.variant: {c.source for c in one.attempt.candidates} for one in done}
+    assert "design" in sources["full"]
+    assert "design" not in sources["no hardware stimuli"]
+    assert 0 <= kept["refuted"] <= kept["accepted"]
