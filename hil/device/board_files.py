@@ -19,7 +19,7 @@ from typing import Protocol
 import paramiko
 
 from hil.core.errors import DeviceError
-from hil.device.bundle import Bundle
+from hil.device.bundle import Bundle, hash_told
 from hil.device.ssh_channels import Shell
 
 STATE = ".hil"
@@ -186,11 +186,7 @@ def install_agent(shell: Shell, files: SftpFiles, bundle: Bundle, where: str) ->
 
 def _remote_sha256(shell: Shell, path: str) -> str | None:
     done = shell.run(f"printf '\\n'; sha256sum {shlex.quote(path)}")
-    words = done.out.split()
-    # a login shell's greeting may come first: the line we want names the path
-    if done.status != 0 or len(words) < 2 or words[-1] != path:
-        return None
-    return words[-2]
+    return hash_told(done.out) if done.status == 0 else None
 
 
 def _sha256(data: bytes) -> str:

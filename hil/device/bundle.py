@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ sys.exit(main(sys.argv[1:]))
 """
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 _UNIX = 3
+_SHA256SUM = re.compile(r"^\\?([0-9a-f]{64}) [ *]", re.MULTILINE)
 _REGULAR_0644 = 0o100644 << 16
 
 
@@ -63,3 +65,9 @@ def zip_bytes(files: Mapping[str, bytes]) -> bytes:
             entry.external_attr = _REGULAR_0644
             archive.writestr(entry, files[name])
     return buffer.getvalue()
+
+
+def hash_told(text: str) -> str | None:
+    """The hash in what `sha256sum FILE` printed last, whatever a login shell said before."""
+    told = _SHA256SUM.findall(text)
+    return str(told[-1]) if told else None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from hil.core.errors import DeviceError
 from hil.device.board_files import STATE
-from hil.device.bundle import Bundle
+from hil.device.bundle import Bundle, hash_told
 from hil.device.client import AgentClient
 from hil.device.ssh_channels import InputShell
 
@@ -115,9 +115,7 @@ def other_python(shell: InputShell) -> str | None:
 
 def _sha256(shell: InputShell, path: str) -> str | None:
     done = shell.run(f"printf '\\n'; sha256sum {shlex.quote(path)}")
-    words = done.out.split()
-    # a login shell's greeting may come first: the line we want names the path
-    return words[-2] if done.status == 0 and len(words) > 1 and words[-1] == path else None
+    return hash_told(done.out) if done.status == 0 else None
 
 
 def _after(word: str, text: str) -> str | None:

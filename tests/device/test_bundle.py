@@ -9,7 +9,9 @@ import subprocess
 import sys
 import zipfile
 
-from hil.device.bundle import AGENT_SOURCES, agent_bundle, bundle_of, zip_bytes
+import pytest
+
+from hil.device.bundle import AGENT_SOURCES, agent_bundle, bundle_of, hash_told, zip_bytes
 
 # Built once by hand from two files and checked with unzip -v; any change here means that every
 # board would be sent a new agent.
@@ -60,3 +62,12 @@ def test_the_same_bytes_come_from_another_process_with_another_hash_seed():
     )
 
     assert done.stdout.strip() == agent_bundle().sha256
+
+
+@pytest.mark.parametrize("path", ["agent.pyz", "/home/lab user's tx2/agent.pyz", "-odd name"])
+def test_the_hash_is_found_whatever_the_path_holds_and_the_login_shell_says(path):
+    digest = hashlib.sha256(b"agent").hexdigest()
+
+    assert hash_told(f"Welcome!\n{'0' * 64} is no hash\n{digest}  {path}\n") == digest
+    assert hash_told(f"\\{digest}  a\\nb\n") == digest  # how it writes a name with a line break
+    assert hash_told("sha256sum: not found") is None
