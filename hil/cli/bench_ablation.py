@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hil.cli.options import JsonOption, load_device, owner
+from hil.cli.jobs import bench_job
+from hil.cli.options import JsonOption
 from hil.cli.terminal import out, print_json, say
 
 
@@ -31,25 +32,11 @@ def ablation(
     as_json: JsonOption = False,
 ) -> None:
     """Say what each part of the generator-inquisitor pair is for."""
-    from hil.cli.synthesize import label, use_one_thread, watching
     from hil.synth.ablating import ablations, summary, without_certificate
     from hil.synth.loop import prepare
-    from hil.synth.opening import open_job
-    from hil.synth.profile import find_profile
-    from hil.synth.store import DATABASE, RunStore
 
-    config, job_profile = load_device(device, None), find_profile(profile, cwd=Path.cwd())
-    use_one_thread(job_profile)
-    settings = {"seed": 0, "device": device, "profile": job_profile.name}
-    fresh = not (run / DATABASE).exists()
-    store = RunStore.create(run, settings) if fresh else RunStore.open(run)
     done = []
-    with (
-        store,
-        watching() as watch,
-        open_job(job_profile, config, store, 0, watch, owner=owner("bench")) as job,
-    ):
-        label(job)
+    with bench_job(device, profile, run) as job:
         start = prepare(job)
         for one in ablations(job, start, seeds, emit):
             done.append(one)
@@ -57,7 +44,7 @@ def ablation(
         result: dict[str, Any] = {
             "schema": "hil/bench-ablation@1",
             "provenance": job.session.provenance,
-            "measurements": job_profile.budget.measurements,
+            "measurements": job.profile.budget.measurements,
             "variants": summary(done),
             "no_certificate": without_certificate(job, start, done),
         }

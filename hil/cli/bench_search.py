@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hil.cli.options import JsonOption, load_device, owner
+from hil.cli.jobs import bench_job
+from hil.cli.options import JsonOption
 from hil.cli.terminal import out, print_json, say
 from hil.core.errors import ConfigError
 
@@ -104,31 +105,17 @@ def _on_table(plan: Plan, as_json: bool) -> None:
 
 
 def _on_device(device: str, profile: str, seeds: int, run: Path) -> dict[str, Any]:
-    from hil.cli.synthesize import label, use_one_thread, watching
     from hil.synth.benching import searches, summary
-    from hil.synth.opening import open_job
-    from hil.synth.profile import find_profile
-    from hil.synth.store import DATABASE, RunStore
 
-    config, job_profile = load_device(device, None), find_profile(profile, cwd=Path.cwd())
-    use_one_thread(job_profile)
-    settings = {"seed": 0, "device": device, "profile": job_profile.name}
-    fresh = not (run / DATABASE).exists()
-    store = RunStore.create(run, settings) if fresh else RunStore.open(run)
     done = []
-    with (
-        store,
-        watching() as watch,
-        open_job(job_profile, config, store, 0, watch, owner=owner("bench")) as job,
-    ):
-        label(job)
+    with bench_job(device, profile, run) as job:
         for one in searches(job, seeds):
             done.append(one)
             say(f"{one.method}, seed {one.seed}: best U {one.best[-1]}, {one.feasible} feasible")
     return {
         "schema": "hil/bench-search@1",
         "provenance": job.session.provenance,
-        "measurements": job_profile.budget.measurements,
+        "measurements": job.profile.budget.measurements,
         **summary(done),
         "searches": [asdict(one) for one in done],
     }

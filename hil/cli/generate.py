@@ -8,15 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hil.cli.options import (
-    HostOption,
-    JsonOption,
-    WaitOption,
-    announce_wait,
-    load_device,
-    owner,
-    seconds,
-)
+from hil.cli.jobs import job_on
+from hil.cli.options import HostOption, JsonOption, WaitOption, load_device, seconds
 from hil.cli.terminal import out, print_json, say
 from hil.core.errors import ConfigError, NothingFeasibleError
 
@@ -101,11 +94,10 @@ def _check(run: Path, seeds: range, host: str | None, wait_s: float, *, as_json:
 
 def checked(run: Path, seeds: range, host: str | None, wait_s: float) -> dict[str, Any]:
     """Emit from the saved generator alone, then measure and train what it emitted."""
-    from hil.cli.synthesize import GENERATOR, RESULT, label, use_one_thread, watching
+    from hil.cli.synthesize import GENERATOR, RESULT
     from hil.synth.emission_check import check, check_json, emissions
     from hil.synth.generator import Generator
     from hil.synth.loop import prepare
-    from hil.synth.opening import open_job
     from hil.synth.profile import load_profile
     from hil.synth.store import RunStore
 
@@ -117,20 +109,9 @@ def checked(run: Path, seeds: range, host: str | None, wait_s: float) -> dict[st
             )
     profile = load_profile(run / "profile.yaml")
     searched = json.loads((run / RESULT).read_text(encoding="utf-8"))["search"]
-    use_one_thread(profile)
     with RunStore.open(run) as store:
-        settings = store.meta
-        config = load_device(settings["device"], host)
-        with (
-            watching() as watch,
-            open_job(
-                *(profile, config, store, int(settings["seed"]), watch),
-                owner=owner("generate"),
-                wait_s=wait_s,
-                on_wait=announce_wait,
-            ) as job,
-        ):
-            label(job)
+        config = load_device(store.meta["device"], host)
+        with job_on(profile, config, store, verb="generate", wait_s=wait_s) as job:
             start = prepare(job)
             space = start.screening.bench.search_space
             generator = Generator.from_json((run / GENERATOR).read_text(encoding="utf-8"), space)

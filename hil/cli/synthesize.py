@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hil.cli.jobs import job_on
 from hil.cli.options import (
     DeviceOption,
     HostOption,
     JsonOption,
     WaitOption,
-    announce_wait,
     load_device,
-    owner,
     seconds,
 )
-from hil.cli.terminal import err, out, print_json, say
+from hil.cli.terminal import out, print_json, say
 from hil.core.errors import ConfigError, InterruptedRunError, NothingFeasibleError
 
 if TYPE_CHECKING:
     from hil.device.config import DeviceConfig
     from hil.synth.comparing import Attempt
-    from hil.synth.loop import Job, Outcome
+    from hil.synth.loop import Outcome
     from hil.synth.profile import Profile
-    from hil.synth.progress import Watcher
     from hil.synth.store import RunStore
 
 RESULT = "result.json"
@@ -162,54 +159,12 @@ def _work(
 ) -> tuple[Outcome, tuple[Attempt, ...]]:
     from hil.synth.comparing import compare
     from hil.synth.loop import synthesize
-    from hil.synth.opening import open_job
 
-    use_one_thread(profile)
     say(f"run folder: {store.path}")
-    seed = int(settings["seed"])
-    with (
-        watching() as watch,
-        open_job(
-            *(profile, config, store, seed, watch),
-            owner=owner("synthesize"),
-            wait_s=wait_s,
-            on_wait=announce_wait,
-        ) as job,
-    ):
-        label(job)
+    with job_on(profile, config, store, verb="synthesize", wait_s=wait_s) as job:
         outcome = synthesize(job)
         names = settings.get("compare", ())
         return outcome, compare(job, outcome.start, outcome.candidates, names)
-
-
-def use_one_thread(profile: Profile) -> None:
-    """Let torch use one thread, where the task needs torch at all."""
-    if profile.task != "table":
-        from hil.synth.workbench import use_one_thread
-
-        use_one_thread()
-
-
-def label(job: Job) -> None:
-    """Say at once where figures come from, unless they are measured."""
-    session = job.session
-    if session.provenance == "emulated":
-        say(f"{session.name} is an EMULATED board: its figures come from a model")
-    if session.provenance == "replayed":
-        of = "an EMULATED board" if session.board.emulated else "a board"
-        say(f"{session.name} is a REPLAYED device: its figures were recorded on {of} before")
-
-
-@contextmanager
-def watching() -> Iterator[Watcher]:
-    """Progress with time left on a terminal; a line a stage elsewhere."""
-    from hil.cli.watching import Lines, bars
-
-    if err.is_terminal:
-        with bars(err) as watch:
-            yield watch
-    else:
-        yield Lines()
 
 
 def _write(outcome: Outcome, wall_s: float, attempts: tuple[Attempt, ...]) -> dict[str, Any]:
