@@ -18,7 +18,9 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
 )
@@ -58,6 +60,8 @@ def _is_scope(written: object) -> object:
 
 
 def _each_once(written: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not written:
+        raise ValueError("the list is empty: leave it out")
     for number, value in enumerate(written):
         if value in written[:number]:
             raise ValueError(f"{value} is there twice: remove one")
@@ -243,7 +247,14 @@ class Generator(StrictModel):
 
 
 Precision = Literal["fp16", "fp32"]
-_LISTED = (Field(strict=False, min_length=1), AfterValidator(_each_once))
+_LISTED = (Field(strict=False), AfterValidator(_each_once))
+
+
+Resolutions = Annotated[
+    Annotated[tuple[Count, ...], *_LISTED, Tag("list")] | Annotated[Literal["auto"], Tag("auto")],
+    # Whoever writes a word is told of the one word there is, and not that it is no list.
+    Discriminator(lambda written: "auto" if isinstance(written, str) else "list"),
+]
 
 
 class Choosable(StrictModel):
@@ -261,7 +272,7 @@ class Choosable(StrictModel):
     """
 
     kernels: bool = False
-    resolutions: Annotated[tuple[Count, ...], *_LISTED] | Literal["auto"] | None = None
+    resolutions: Resolutions | None = None
     precisions: Annotated[tuple[Precision, ...], *_LISTED] | None = None
     granule: Count | None = None
     freeze: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], *_LISTED] | None = None
