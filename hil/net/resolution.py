@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from hil.core.errors import ConfigError, ExportError
@@ -68,7 +68,10 @@ def prove_resolutions(
 def example_of(trace: Trace, space: Space, arch: Sequence[int]) -> tuple[Tensor, ...]:
     """Inputs of the size that an architecture takes, batch 1."""
     resolution = space.resolution(arch)
-    return trace.example if resolution is None else at_height(trace, resolution.height).example
+    if resolution is None:
+        return trace.example
+    pairs = zip(trace.example, resolution.shapes, strict=True)
+    return tuple(fit(x, shape[2:]) for x, shape in pairs)
 
 
 @lru_cache(maxsize=16)
@@ -96,6 +99,25 @@ def fit(x: Tensor, sides: Sequence[int]) -> Tensor:
     if x.dim() != 4 or tuple(x.shape[2:]) == tuple(sides):
         return x
     return interpolate(x, size=list(sides), mode="bilinear", align_corners=False, antialias=True)
+
+
+class Fitted(nn.Module):
+    """A network that is shown pictures of the prototype's size, and resizes them first."""
+
+    def __init__(self, network: nn.Module, sides: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.sides = tuple(sides)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Resize, and answer."""
+        result: Tensor = self.network(fit(x, self.sides))
+        return result
+
+
+def fitted(network: nn.Module, resolution: Resolution | None) -> nn.Module:
+    """A network of one input as it answers pictures of the prototype's size: they are resized."""
+    return network if resolution is None else Fitted(network, resolution.shapes[0][2:])
 
 
 def _automatic(trace: Trace, base: int) -> list[int]:

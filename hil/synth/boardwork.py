@@ -1,6 +1,6 @@
 """The board's half of the work: engines built and measured, each once, each with its evidence.
 
-Nothing here knows a network; it takes ONNX bytes and gives back figures as the journal keeps them.
+Nothing here knows a network; it takes ONNX files and gives back figures as the journal keeps them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,19 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
+class Model:
+    """A network as the board takes it.
+
+    Attributes:
+        onnx: the file.
+        precision: what its engine is built with; None is the job's.
+    """
+
+    onnx: bytes
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
 class Figures:
     """What one measurement of one engine gave.
 
@@ -52,6 +65,10 @@ class Figures:
     def read(cls, step: Mapping[str, Any]) -> Self:
         """Read a step of the journal."""
         return cls(step["result"], step["engine"], step["onnx"], step["evidence"], step["refused"])
+
+    def model(self, store: RunStore) -> Model:
+        """The network as it was measured, from the run's files."""
+        return Model(store.blob(self.onnx_sha256), self.engine.get("precision"))
 
     @property
     def usable(self) -> bool:
@@ -100,7 +117,7 @@ class BoardWork:
     def measure(
         self,
         key: str,
-        onnx: Callable[[], bytes],
+        model: Callable[[], Model],
         plan: RunPlan,
         *,
         stage: str,
@@ -111,8 +128,9 @@ class BoardWork:
         """Measure a network's engine, once per stage, build and power mode.
 
         Args:
-            key: the network's identity (the same network under other weights needs another).
-            onnx: makes the file; not called where the step is already in the journal.
+            key: the network's identity (the same network under other weights needs another, and so
+                does the same file in another precision).
+            model: makes the file; not called where the step is already in the journal.
             plan: how the engine is exercised.
             stage: "search" or "confirm": figures of one are never used as the other's.
             build: which build of that stage; each is made anew, in its own slot.
@@ -124,16 +142,16 @@ class BoardWork:
         engine = 1 if same_engine else build
         index = engine + (_SEARCH_BUILDS if stage == "search" else 0)
         made = _Made(name, index, mode, step_name(stage, key, engine))
-        step = self.store.step("measure", name, lambda: self._fresh(made, onnx(), plan))
+        step = self.store.step("measure", name, lambda: self._fresh(made, model(), plan))
         return Figures.read(step)
 
     def known(self, key: str, *, stage: str, build: int = 0) -> bool:
         """Whether that measurement is in the journal already."""
         return self.store.find("measure", step_name(stage, key, build)) is not None
 
-    def _fresh(self, made: _Made, onnx: bytes, plan: RunPlan) -> dict[str, Any]:
+    def _fresh(self, made: _Made, model: Model, plan: RunPlan) -> dict[str, Any]:
         session = self.session
-        sha256 = self.store.put_blob(onnx)
+        spec, sha256 = self._spec(model), self.store.put_blob(model.onnx)
         empty: dict[str, Any] = {
             "result": {},
             "engine": {},
@@ -150,9 +168,9 @@ class BoardWork:
             again = made.name != made.engine_of
             first = derived_seed(self.seed, "board", made.engine_of, "0")
             session.reset(first if again else seed)
-            session.put_blob(onnx)
+            session.put_blob(model.onnx)
             try:
-                info = session.build(replace(self.spec, onnx_sha256=sha256, build_index=made.index))
+                info = session.build(replace(spec, onnx_sha256=sha256, build_index=made.index))
             except ExportError as error:
                 return {**empty, "refused": str(error)}
             refuse(info, "certificate, nor outputs to read accuracy from")
@@ -190,22 +208,25 @@ class BoardWork:
         finally:
             self.session.pin()
 
-    def engine(self, onnx: bytes) -> EngineInfo:
-        """Return a network's first fresh build, made anew where the board has it no more."""
-        sha256 = self.session.put_blob(onnx)
-        return self.session.build(replace(self.spec, onnx_sha256=sha256, build_index=1))
+    def _spec(self, model: Model) -> EngineSpec:
+        return replace(self.spec, precision=model.precision or self.spec.precision)
 
-    def answers(self, onnx: bytes, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def engine(self, model: Model) -> EngineInfo:
+        """Return a network's first fresh build, made anew where the board has it no more."""
+        sha256 = self.session.put_blob(model.onnx)
+        return self.session.build(replace(self._spec(model), onnx_sha256=sha256, build_index=1))
+
+    def answers(self, model: Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an engine's own outputs, (N, classes), for N pictures: those of build 1."""
-        info = self.engine(onnx)
+        info = self.engine(model)
         outputs = self.session.infer(info, {info.inputs[0].name: inputs})
         return np.asarray(outputs[info.outputs[0].name], dtype=np.float32)
 
-    def plausible(self, networks: Sequence[Callable[[], bytes]]) -> PlausibleDraws | None:
+    def plausible(self, networks: Sequence[Callable[[], Model]]) -> PlausibleDraws | None:
         """Return joint draws of networks' figures over plausible boards, None where none are."""
         # A cool board: heat left over from earlier work could have lowered the clocks.
         self.session.reset(derived_seed(self.seed, "board", "plausible"))
-        return self.session.plausible([self.engine(onnx()) for onnx in networks])
+        return self.session.plausible([self.engine(model()) for model in networks])
 
 
 def step_name(stage: str, key: str, build: int, mode: int | None = None) -> str:

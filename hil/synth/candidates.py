@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from hil.core.evidence import RunPlan
 from hil.core.stats import Estimate
-from hil.synth.boardwork import Figures
+from hil.synth.boardwork import Figures, Model
 from hil.synth.certificate import accuracy_finding
 from hil.synth.records import ACCURACY, Arch, Observation, Proposal, Verdict
 from hil.synth.requirements import EXACT, Requirement, excess, judge, together
@@ -76,22 +76,22 @@ class Screening:
     requirements: tuple[Requirement, ...]
     reference: Mapping[str, Estimate] = field(default_factory=dict)
 
-    def file(self, arch: Arch) -> bytes | None:
+    def file(self, arch: Arch) -> Model | None:
         """The network as the board takes it; None where the journal answers for the board."""
         if self.board.known(self.bench.search_space.key(arch), stage="search"):
             return None
         return self.bench.export(arch, None)
 
-    def measured(self, proposal: Proposal, number: int, file: bytes | None) -> Candidate:
+    def measured(self, proposal: Proposal, number: int, file: Model | None) -> Candidate:
         """Measure a network, twice where once cannot decide; `file` is what `file` returned."""
         key = self.bench.search_space.key(proposal.arch)
 
-        def onnx() -> bytes:
+        def model() -> Model:
             # Only a first look that is not in the journal needs the file; `file` made it then.
-            return file or self.board.store.blob(figures[0].onnx_sha256)
+            return file or figures[0].model(self.board.store)
 
         def look(build: int) -> Figures:
-            return self.board.measure(key, onnx, self.plan, stage="search", build=build)
+            return self.board.measure(key, model, self.plan, stage="search", build=build)
 
         figures = [look(0)]
         costs, verdict = self._costs(figures, proposal.arch)

@@ -15,8 +15,8 @@ from hil.net.export import export_onnx
 from hil.net.factory import load_factory
 from hil.net.materialise import materialise
 from hil.net.resolution import example_of
-from hil.net.space import build_space
 from hil.net.trace import trace
+from hil.synth.choosing import space_of
 from hil.synth.generator import Generator
 from hil.synth.profile import load_profile
 from hil.synth.records import ACCURACY
@@ -59,7 +59,7 @@ class Emitter:
             trained = store.find("train", "prototype")
             weights = load_weights(store.blob(trained["weights"])) if trained else {}
         traced = trace(network, (plain(data.train.inputs[:1]),)).with_weights(weights)
-        space = TracedSpace(traced, build_space(traced))
+        space = TracedSpace(traced, space_of(profile, traced))
         text = path.read_text(encoding="utf-8")
         return cls(Generator.from_json(text, space), space)
 
@@ -78,7 +78,7 @@ class Emitter:
             "seed": seed,
             "key": self.traced.key(emission.arch),
             "architecture": list(emission.arch),
-            "changes": list(changes(self.traced.space, emission.arch)),
+            "changes": list(changes(self.traced.trace, self.traced.space, emission.arch)),
             "macs": int(macs),
             "parameters": int(params),
             "repairs": emission.edits,

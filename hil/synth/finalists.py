@@ -230,7 +230,7 @@ class Finals:
     def _measured(self, contender: Contender, number: int, mode: int | None) -> Figures:
         figures = self.screening.board.measure(
             contender.key,
-            lambda: contender.onnx,
+            lambda: contender.model,
             self.plan,
             stage="confirm",
             build=number,

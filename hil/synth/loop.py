@@ -18,7 +18,7 @@ import numpy as np
 
 from hil.core.errors import MeasurementError
 from hil.core.stats import Estimate
-from hil.synth.boardwork import Figures
+from hil.synth.boardwork import Figures, Model
 from hil.synth.candidates import COSTS, Candidate, Screening
 from hil.synth.candidates import exact_costs as exact_figures
 from hil.synth.finalists import Final, Finals, check_resolution, choose
@@ -304,7 +304,7 @@ def _finish(
     with job.pools.busy("board"):
         paired = finals.judge_answers()
         contenders = [finals.prototype, *finals.others]
-        doubt = ask(board, [(c.key, partial(_onnx, c)) for c in contenders])
+        doubt = ask(board, [(c.key, partial(_model, c)) for c in contenders])
 
         def final(contender: Contender) -> Final:
             figures = finals.builds(contender, TEST_BUILDS)
@@ -328,8 +328,8 @@ def _finish(
     )
 
 
-def _onnx(contender: Contender) -> bytes:
-    return contender.onnx
+def _model(contender: Contender) -> Model:
+    return contender.model
 
 
 def _least(inquisitor: Inquisitor, candidates: tuple[Candidate, ...]) -> Candidate | None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.device.session import PlausibleDraws
-from hil.synth.boardwork import Figures
+from hil.synth.boardwork import Figures, Model
 from hil.synth.candidates import Candidate
 from hil.synth.demands import Requirements
 from hil.synth.records import FloatArray
@@ -80,12 +80,12 @@ class Entrant:
     tail: float | None
 
 
-def ask(board: Board, networks: Sequence[tuple[str, Callable[[], bytes]]]) -> Doubt:
+def ask(board: Board, networks: Sequence[tuple[str, Callable[[], Model]]]) -> Doubt:
     """Ask the board for joint draws, once for the same networks in a run.
 
     Args:
         board: the run's board.
-        networks: key in the journal and ONNX bytes of each; bytes are made only where needed.
+        networks: key in the journal and file of each; files are made only where needed.
     """
     if board.session.provenance == "replayed" and board.session.board.emulated:
         return Doubt(None, UNTOLD)
@@ -104,7 +104,7 @@ def ask(board: Board, networks: Sequence[tuple[str, Callable[[], bytes]]]) -> Do
 
 
 def _drawn(
-    board: Board, keys: Sequence[str], networks: Mapping[str, Callable[[], bytes]]
+    board: Board, keys: Sequence[str], networks: Mapping[str, Callable[[], Model]]
 ) -> dict[str, Any]:
     draws = board.plausible([networks[key] for key in keys])
     if draws is None:
@@ -178,11 +178,14 @@ def likely(
     if demanded is None or not good:
         return tuple(searched)
     asked = (reference, *good)
-    blobs = [c.figures[0].onnx_sha256 for c in asked]
-    doubt = ask(board, [(sha256, partial(board.store.blob, sha256)) for sha256 in blobs])
+    files = [c.figures[0] for c in asked]
+    # One file may be measured in two precisions: those are two engines.
+    keys = [f"{f.onnx_sha256}:{f.engine.get('precision')}" for f in files]
+    models = [partial(f.model, board.store) for f in files]
+    doubt = ask(board, list(zip(keys, models, strict=True)))
     if doubt.plausible is None:
         return tuple(searched)
-    entrants = [Entrant(k, tail_of(c.figures)) for k, c in zip(blobs, asked, strict=True)]
+    entrants = [Entrant(k, tail_of(c.figures)) for k, c in zip(keys, asked, strict=True)]
     kept = []
     for candidate, entrant in zip(good, entrants[1:], strict=True):
         found = share(doubt.plausible, requirements.all(), entrant, entrants[0])

@@ -3,7 +3,8 @@
 Rule of this file: models and their reading only. It imports no task, network or board; functions a
 profile names are resolved by whoever calls them.
 
-Format history: hil/profile@1 (first); since then with lists of limits, power modes, `scope`.
+Format history: hil/profile@1 (first); since then with lists of limits, power modes, `scope`,
+`space`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
 )
@@ -53,6 +56,15 @@ def _is_scope(written: object) -> object:
             "board needs the finalists measured on two boards or more, and a run holds the lease "
             "of one; write build, run the profile on each board, and compare the certificates"
         )
+    return written
+
+
+def _each_once(written: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not written:
+        raise ValueError("the list is empty: leave it out")
+    for number, value in enumerate(written):
+        if value in written[:number]:
+            raise ValueError(f"{value} is there twice: remove one")
     return written
 
 
@@ -234,12 +246,45 @@ class Generator(StrictModel):
     emit: Count = 16
 
 
+Precision = Literal["fp16", "fp32"]
+_LISTED = (Field(strict=False), AfterValidator(_each_once))
+
+
+Resolutions = Annotated[
+    Annotated[tuple[Count, ...], *_LISTED, Tag("list")] | Annotated[Literal["auto"], Tag("auto")],
+    # Whoever writes a word is told of the one word there is, and not that it is no list.
+    Discriminator(lambda written: "auto" if isinstance(written, str) else "list"),
+]
+
+
+class Choosable(StrictModel):
+    """What may be chosen of a network beyond its widths and its depth.
+
+    Attributes:
+        kernels: whether windows of convolutions may shrink.
+        resolutions: heights of the input in rows below the prototype's, the other side in
+            proportion; or `auto` for up to five from half of it.
+        precisions: what engines may be built with; the profile's `precision`, the prototype's, is
+            among them.
+        granule: channels by which widths of 32 and more step.
+        freeze: what stays as the prototype has it, as shell patterns (`head.*`): modules, with
+            their width, their window and the block they are in, or variables (`width:*`).
+    """
+
+    kernels: bool = False
+    resolutions: Resolutions | None = None
+    precisions: Annotated[tuple[Precision, ...], *_LISTED] | None = None
+    granule: Count | None = None
+    freeze: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], *_LISTED] | None = None
+
+
 class Profile(StrictModel):
     """One job.
 
     Attributes:
         alpha: chance of any false certificate in a run.
         confidence: makes the bound of accuracy binding instead of its point estimate.
+        space: what may be chosen beyond widths and depth.
         scope: what a certificate speaks of: `build`, the network's fresh builds, or `engine`, the
             one engine that was measured again and again.
         objective: `netscore`, or the user's `module:function` (see `load_objective`).
@@ -252,7 +297,8 @@ class Profile(StrictModel):
     data: Factory | None = Field(default=None, validate_default=True)
     table: Table | None = Field(default=None, validate_default=True)
     training: Training = Training()
-    precision: Literal["fp16", "fp32"] = "fp16"
+    precision: Precision = "fp16"
+    space: Choosable | None = None
     requirements: Requirements
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -271,6 +317,23 @@ class Profile(StrictModel):
                 raise ValueError(f"required by task {task}")
         elif task is not None and value is not None:
             raise ValueError(f"does not belong to task {task}")
+        return value
+
+    @field_validator("space")
+    @classmethod
+    def _space_of_the_prototype(
+        cls, value: Choosable | None, info: ValidationInfo
+    ) -> Choosable | None:
+        if value is None:
+            return None
+        if info.data.get("task") == "table":
+            raise ValueError("does not belong to task table, whose space is that of its rows")
+        own = info.data.get("precision")
+        if own is not None and value.precisions is not None and own not in value.precisions:
+            raise ValueError(
+                f"precisions must hold {own}, which the prototype's engine is built with: add it, "
+                "or change `precision`"
+            )
         return value
 
     @field_validator("confidence")

@@ -135,7 +135,7 @@ def _files(contender: Contender) -> dict[str, Any]:
     if not weights:
         reason = "the network exists as a record only"
         return {"onnx_sha256": None, "onnx_sha256_reason": reason, "weights_sha256": None}
-    onnx = hashlib.sha256(contender.onnx).hexdigest()
+    onnx = hashlib.sha256(contender.model.onnx).hexdigest()
     return {"onnx_sha256": onnx, "weights_sha256": weights}
 
 

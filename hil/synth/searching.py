@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from hil.synth.boardwork import Model
 from hil.synth.candidates import Candidate, Screening
 from hil.synth.peers import Searcher
 from hil.synth.pools import Agenda, PoolName, Priority, Task
@@ -169,7 +170,7 @@ class Search:
             then = partial(self._measure, agenda, number, i)
             self._add(agenda, "trainer", (_EXPORT, number, i), "export", work, then)
 
-    def _measure(self, agenda: Agenda, number: int, i: int, file: bytes | None) -> None:
+    def _measure(self, agenda: Agenda, number: int, i: int, file: Model | None) -> None:
         proposal = self._rounds[number][i].proposal
         work = partial(self.screening.measured, proposal, number, file)
         then = partial(self._look, agenda, number, i)

@@ -98,13 +98,12 @@ def identity(space: SearchSpace) -> Arch:
 
 
 def uniform_level(space: SearchSpace, level: float) -> Arch:
-    """Every ordered variable at `level` of its identity choice (0 least, 1 the prototype's).
+    """Every width at `level` of its identity choice (0 least, 1 the prototype's).
 
-    Depth stays as in the prototype: dropping every block at once is no uniform scaling.
+    All else stays as in the prototype: this is width scaling as practised, nothing more.
     """
     return tuple(
-        round(level * v.identity) if v.ordered and v.kind != "depth" else v.identity
-        for v in space.variables
+        round(level * v.identity) if v.kind == "width" else v.identity for v in space.variables
     )
 
 

@@ -1,8 +1,10 @@
 """Task stimuli as the search takes them: the harm of every choice of every variable.
 
-A width's harm follows the first-order scores of the channels it removes, scaled so that its
-narrowest choice does the harm that was seen when that choice was really made (sliced, norms
-recalibrated); a branch's harm is the one seen when it was removed.
+The harm of a width or a window follows the first-order scores of the channels or taps that it
+removes, scaled so that its least choice does the harm that was seen when that choice was really
+made (sliced or cropped, norms recalibrated). A branch's harm is the one seen when it was removed, a
+resolution's the one seen when the prototype was shown pictures of that size. Precision has none:
+the engine decides what it does, so that the host has seen nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from torch.nn.functional import cross_entropy
 
 from hil.net.graph import Trace
 from hil.net.materialise import Importance, materialise
+from hil.net.resolution import fitted
 from hil.net.space import Space, Variable
-from hil.net.stimuli import branch_response, taylor_importance
+from hil.net.stimuli import branch_response, harm_curve, taylor_importance
 from hil.synth.store import RunStore
 from hil.synth.tensors import plain
 from hil.tasks.classification import recalibrate
@@ -36,7 +39,7 @@ class Reactions:
     """What the prototype answered to task stimuli.
 
     Attributes:
-        importance: by width variable, a score per channel.
+        importance: by width variable, a score per channel; by kernel variable, one per choice.
         harm: per variable, the harm of each choice in units of the loss, the identity's 0.
     """
 
@@ -60,37 +63,35 @@ def _measured(trace: Trace, space: Space, split: Split) -> dict[str, object]:
     branches = branch_response(model, trace, space, inputs, labels, cross_entropy, _recalibrate)
 
     def loss(arch: tuple[int, ...]) -> float:
-        network = materialise(trace, space, arch, importance)
+        network = fitted(materialise(trace, space, arch, importance), space.resolution(arch))
         _recalibrate(network, inputs)
         with torch.no_grad():
             return float(cross_entropy(network.eval()(inputs), labels))
 
     reference = loss(space.identity)
-    harm = []
-    for index, variable in enumerate(space.variables):
+
+    def harm_of(index: int, variable: Variable) -> FloatArray:
+        def seen(choice: int) -> float:
+            return max(loss(_with(space, index, choice)) - reference, 0.0)
+
         if variable.kind == "depth":
-            harm.append(np.array([max(branches[variable.name], 0.0), 0.0]))
-            continue
-        narrow = list(space.identity)
-        narrow[index] = 0
-        reaction = max(loss(tuple(narrow)) - reference, 0.0)
-        harm.append(_width_harm(variable, importance[variable.name], reaction))
+            return np.array([max(branches[variable.name], 0.0), 0.0])
+        if variable.kind == "precision":
+            return np.zeros(variable.size)
+        if variable.kind == "resolution":
+            # Nothing but the loss itself tells one size from another; there are few of them.
+            return np.array([*map(seen, range(variable.identity)), 0.0])
+        return harm_curve(variable, importance[variable.name], seen(0))
+
     return {
         "importance": {name: scores.tolist() for name, scores in importance.items()},
-        "harm": [row.tolist() for row in harm],
+        "harm": [harm_of(i, variable).tolist() for i, variable in enumerate(space.variables)],
     }
 
 
-def _width_harm(variable: Variable, scores: FloatArray, reaction: float) -> FloatArray:
-    """Harm of each width, from the scores of the channels that go and the reaction at the end."""
-    removed = np.concatenate([[0.0], np.cumsum(np.sort(scores))])
-    base = len(scores)
-    curve = np.array([removed[base - width] for width in variable.choices])
-    if curve[0] <= 0:
-        # No first-order effect at all: spread the reaction evenly over the channels.
-        curve = np.array([float(base - width) for width in variable.choices])
-    result: FloatArray = curve / curve[0] * reaction
-    return result
+def _with(space: Space, index: int, choice: int) -> tuple[int, ...]:
+    """The prototype with one other choice."""
+    return (*space.identity[:index], choice, *space.identity[index + 1 :])
 
 
 def _recalibrate(network: nn.Module, inputs: torch.Tensor) -> None:

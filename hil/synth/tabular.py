@@ -26,7 +26,7 @@ from hil.device.config import ReplayDevice
 from hil.device.recorded import Recording, read_columns
 from hil.device.replay_config import RecordedTable
 from hil.device.session import BoardInfo, PlausibleDraws
-from hil.synth.boardwork import Figures, step_name
+from hil.synth.boardwork import Figures, Model, step_name
 from hil.synth.cells import EDGES, OPERATIONS, Cells
 from hil.synth.loop import OpenBench
 from hil.synth.paired import Paired
@@ -63,7 +63,7 @@ class RecordedBoard:
     def measure(
         self,
         key: str,
-        onnx: Callable[[], bytes],
+        model: Callable[[], Model],
         plan: RunPlan,
         *,
         stage: str,
@@ -83,7 +83,9 @@ class RecordedBoard:
                 fix="leave nvpmodel out of the profile's limits, and its scope at build",
             )
         name = step_name(stage, key, build)
-        return Figures.read(self.store.step("measure", name, lambda: self._fresh(onnx(), name)))
+        return Figures.read(
+            self.store.step("measure", name, lambda: self._fresh(model().onnx, name))
+        )
 
     def _fresh(self, network: bytes, name: str) -> dict[str, Any]:
         stage, _, rest = name.partition(":")
@@ -113,7 +115,7 @@ class RecordedBoard:
         """Whether that measurement is in the journal already."""
         return self.store.find("measure", step_name(stage, key, build)) is not None
 
-    def answers(self, onnx: bytes, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def answers(self, model: Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Nothing runs here.
 
         Raises:
@@ -121,7 +123,7 @@ class RecordedBoard:
         """
         raise MeasurementError("a table answers no pictures", why="nothing runs on this device")
 
-    def plausible(self, networks: Sequence[Callable[[], bytes]]) -> PlausibleDraws | None:
+    def plausible(self, networks: Sequence[Callable[[], Model]]) -> PlausibleDraws | None:
         """None: no model stands behind a table."""
         return None
 
@@ -159,10 +161,10 @@ class RecordedBench:
         """None: a table reacts to nothing."""
         return None
 
-    def export(self, arch: Arch, weights_sha256: str | None) -> bytes:
+    def export(self, arch: Arch, weights_sha256: str | None) -> Model:
         """The network as a replayed board takes it: its choices."""
         told = {"schema": SCHEMA, "choices": list(arch)}
-        return json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+        return Model(json.dumps(told, sort_keys=True, separators=(",", ":")).encode())
 
     def glance(self, arch: Arch) -> float | None:
         """Accuracy after the cheaper training, where the table has one."""

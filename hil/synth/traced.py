@@ -8,6 +8,7 @@ from functools import cached_property
 
 from hil.net.features import cost, costs, hardware_features, hardware_matrix
 from hil.net.graph import Trace
+from hil.net.materialise import kernel_of
 from hil.net.variables import Space
 from hil.synth.records import Arch, FloatArray
 from hil.synth.searchspace import VariableSpec
@@ -51,7 +52,7 @@ class TracedSpace:
         return float(counted.macs), float(counted.params)
 
 
-def changes(space: Space, arch: Arch) -> tuple[str, ...]:
+def changes(trace: Trace, space: Space, arch: Arch) -> tuple[str, ...]:
     """What an architecture changes in the prototype, in words."""
     canonical = space.canonical(arch)
     words = []
@@ -65,9 +66,15 @@ def changes(space: Space, arch: Arch) -> tuple[str, ...]:
         elif variable.kind == "width":
             words.append(f"{name} {base * variable.each} to {chosen * variable.each} channels")
         elif variable.kind == "kernel":
-            words.append(f"{name} {base} to {chosen} taps a side")
+            window = kernel_of(trace, variable)
+            words.append(f"{name} {_by(window.sizes)} to {_by(window.sides(chosen))} window")
         elif variable.kind == "resolution":
-            words.append(f"input {base} to {chosen} rows")
+            whole, size = (space.resolutions[c].shapes[0] for c in (variable.identity, choice))
+            words.append(f"input {_by(whole[2:])} to {_by(size[2:])} pixels")
         else:
             words.append(f"engine in {space.precision(canonical)}")
     return tuple(words)
+
+
+def _by(sides: Sequence[int]) -> str:
+    return "x".join(map(str, sides))

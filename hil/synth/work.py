@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hil.core.evidence import RunPlan
 from hil.device.session import BoardInfo, PlausibleDraws
-from hil.synth.boardwork import Figures
+from hil.synth.boardwork import Figures, Model
 from hil.synth.paired import Paired
 from hil.synth.records import Arch, FloatArray
 from hil.synth.searchspace import SearchSpace
@@ -54,14 +54,14 @@ class Contender:
     Attributes:
         name: as people see it.
         key: identity of its figures in the journal: the network and its final weights.
-        onnx: the file that the board takes.
+        model: as the board takes it.
     """
 
     name: str
     arch: Arch
     trained: Trained
     key: str
-    onnx: bytes
+    model: Model
 
 
 class Device(Protocol):
@@ -104,7 +104,7 @@ class Board(Protocol):
     def measure(
         self,
         key: str,
-        onnx: Callable[[], bytes],
+        model: Callable[[], Model],
         plan: RunPlan,
         *,
         stage: str,
@@ -119,11 +119,11 @@ class Board(Protocol):
         """Whether that measurement is in the journal already."""
         ...
 
-    def answers(self, onnx: bytes, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def answers(self, model: Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """An engine's own outputs for N pictures, (N, classes)."""
         ...
 
-    def plausible(self, networks: Sequence[Callable[[], bytes]]) -> PlausibleDraws | None:
+    def plausible(self, networks: Sequence[Callable[[], Model]]) -> PlausibleDraws | None:
         """Joint draws over plausible boards, None where there are none."""
         ...
 
@@ -150,7 +150,7 @@ class Bench(Protocol):
         """Harm of every choice by task stimuli; None where the task cannot be probed."""
         ...
 
-    def export(self, arch: Arch, weights_sha256: str | None) -> bytes:
+    def export(self, arch: Arch, weights_sha256: str | None) -> Model:
         """The network as the board takes it, with inherited weights or with those named."""
         ...
 

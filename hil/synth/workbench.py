@@ -21,8 +21,11 @@ from hil.net.export import check_parity, export_onnx
 from hil.net.factory import load_factory
 from hil.net.graph import Trace
 from hil.net.materialise import Importance, materialise
-from hil.net.space import Space, build_space
+from hil.net.resolution import example_of, fit, fitted
+from hil.net.space import Space
 from hil.net.trace import trace
+from hil.synth.boardwork import Model
+from hil.synth.choosing import space_of
 from hil.synth.paired import Paired
 from hil.synth.profile import Factory, Profile
 from hil.synth.progress import Watcher
@@ -66,8 +69,8 @@ class Workbench:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know about the data."""
-        return self.data.notes
+        """What a person should know about the data, and what could not be chosen as asked."""
+        return (*self.data.notes, *(f"{r.name}: {r.reason}" for r in self.space.remarks))
 
     def stimuli(self) -> tuple[FloatArray, ...] | None:
         """Harm of every choice, as the prototype answered to task stimuli."""
@@ -75,7 +78,7 @@ class Workbench:
 
     def changes(self, arch: Arch) -> tuple[str, ...]:
         """What an architecture changes in the prototype, in words."""
-        return changes(self.space, arch)
+        return changes(self.trace, self.space, arch)
 
     @cached_property
     def teacher(self) -> task.Teacher:
@@ -83,17 +86,24 @@ class Workbench:
         shift = self.profile.training.shift_pixels
         return task.Teacher(self.trace.prototype, self.data, shift)
 
-    @property
-    def example(self) -> torch.Tensor:
-        """One picture, batch 1: what networks are traced and exported with."""
-        return plain(self.data.train.inputs[:1])
-
     def network(self, arch: Arch, weights_sha256: str | None = None) -> nn.Module:
         """Build a network with inherited weights, or with those of a finished training."""
         network = materialise(self.trace, self.space, arch, self.importance)
         if weights_sha256 is not None:
             network.load_state_dict(load_weights(self.store.blob(weights_sha256)))
         return network.eval()
+
+    def shown(self, arch: Arch, network: nn.Module) -> nn.Module:
+        """A network as it takes pictures of the prototype's size: at its own resolution."""
+        return fitted(network, self.space.resolution(arch))
+
+    def fit(self, arch: Arch, inputs: Inputs) -> Inputs:
+        """Pictures at the resolution that an architecture takes."""
+        resolution = self.space.resolution(arch)
+        if resolution is None:
+            return inputs
+        fitting: Inputs = fit(plain(inputs), resolution.shapes[0][2:]).numpy()
+        return fitting
 
     def glance(self, arch: Arch) -> float:
         """Promise before any training: minus the cross-entropy on the search split.
@@ -105,7 +115,8 @@ class Workbench:
         """
 
         def compute() -> dict[str, Any]:
-            student = task.recalibrate(self.network(arch), self.data.train.inputs)
+            student = self.shown(arch, self.network(arch))
+            task.recalibrate(student, self.data.train.inputs)
             search = self.data.search
             logits = torch.from_numpy(task.predict(student, search.inputs))
             loss = nn.functional.cross_entropy(logits, torch.from_numpy(search.labels))
@@ -128,26 +139,27 @@ class Workbench:
             student = self.network(arch)
             recipe = training.finetune_recipe(f"network {key[-12:]}")
             seed = derived_seed(self.seed, "train", key)
-            task.finetune(student, self.teacher, self.data, epochs=epochs, seed=seed, recipe=recipe)
-            return self._scored(student)
+            shown = self.shown(arch, student)
+            task.finetune(shown, self.teacher, self.data, epochs=epochs, seed=seed, recipe=recipe)
+            return self._scored(student, shown)
 
         return _trained(self.store.step("train", key, compute))
 
-    def export(self, arch: Arch, weights_sha256: str | None) -> bytes:
+    def export(self, arch: Arch, weights_sha256: str | None) -> Model:
         """Return the network as ONNX, proven in ONNX Runtime to compute the same function."""
         network = self.network(arch, weights_sha256)
-        onnx_bytes = export_onnx(network, (self.example,), opset=self.opset)
-        pictures = plain(self.data.search.inputs[:4])
-        for picture in pictures:
+        example = example_of(self.trace, self.space, arch)
+        onnx_bytes = export_onnx(network, example, opset=self.opset)
+        for picture in plain(self.fit(arch, self.data.search.inputs[:4])):
             check_parity(network, onnx_bytes, (picture[None],))
-        return onnx_bytes
+        return Model(onnx_bytes, self.space.precision(arch))
 
     def _right(self, network: nn.Module) -> NDArray[np.bool_]:
         search = self.data.search
         return task.correct(task.predict(network, search.inputs), search.labels)
 
-    def _scored(self, network: nn.Module) -> dict[str, Any]:
-        right = self._right(network)
+    def _scored(self, network: nn.Module, shown: nn.Module) -> dict[str, Any]:
+        right = self._right(shown)
         return {
             "weights": self.store.put_blob(save_weights(network.state_dict())),
             "right": _ones(right),
@@ -171,7 +183,7 @@ class Workbench:
 
         def right(contender: Contender) -> NDArray[np.bool_]:
             def compute() -> Mapping[str, str]:
-                answers = board.answers(contender.onnx, inputs)
+                answers = board.answers(contender.model, self.fit(contender.arch, inputs))
                 return {"right": _ones(task.correct(answers, labels))}
 
             step = self.store.step("answers", contender.key, compute)
@@ -227,7 +239,7 @@ def open_workbench(
     check(len(data.heldout))
     network = _prototype(profile.prototype, derived_seed(seed, "weights"))
     untrained = trace(network, (plain(data.train.inputs[:1]),))
-    space = build_space(untrained)
+    space = space_of(profile, untrained)
     if not space.variables:
         frozen = "; ".join(f"{f.name}: {f.reason}" for f in untrained.frozen[:5])
         raise ConfigError("nothing about the prototype can be chosen", why=frozen or None)
@@ -243,7 +255,7 @@ def open_workbench(
             on_progress=lambda *_: watch.advance(),
             recipe=profile.training.recipe("the prototype"),
         )
-        return bench._scored(network)
+        return bench._scored(network, network)
 
     trained = _trained(store.step("train", "prototype", compute))
     weights = load_weights(store.blob(trained.weights_sha256))

@@ -263,7 +263,7 @@ def _ns(seconds: float) -> int:
     return round(seconds * NS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_session():
     """Makes boards in memory."""
     return FakeSession

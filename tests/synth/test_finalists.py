@@ -14,7 +14,7 @@ import pytest
 
 from hil.core.errors import MeasurementError
 from hil.core.stats import Estimate
-from hil.synth.boardwork import Figures
+from hil.synth.boardwork import Figures, Model
 from hil.synth.certificate import Plan
 from hil.synth.confirmation import PROTOTYPE, Confirmation
 from hil.synth.demands import Requirements
@@ -39,7 +39,7 @@ class Board:
         default_factory=lambda: SimpleNamespace(provenance="measured", name="fake")
     )
 
-    def measure(self, key, onnx, plan, *, stage, build=0, mode=None, same_engine=False):
+    def measure(self, key, model, plan, *, stage, build=0, mode=None, same_engine=False):
         self.asked.append((key, build, mode))
         rng = np.random.default_rng(derived_seed(self.seed, key, str(build)) % 2**32)
         value = TRUTH[key] * float(np.exp(0.02 * rng.standard_normal())) * self.factor[mode]
@@ -72,7 +72,7 @@ def confirm(stage, *names):
 
 
 def contender(name):
-    return Contender(name, (2,), None, name, b"")
+    return Contender(name, (2,), None, name, Model(b""))
 
 
 def confirmed(seed, *names, judge=Confirmation, requirements=None):

@@ -9,7 +9,7 @@ import pytest
 
 from hil.core.stats import Estimate
 from hil.device.session import EngineSpec, PlausibleDraws
-from hil.synth.boardwork import BoardWork, Figures
+from hil.synth.boardwork import BoardWork, Figures, Model
 from hil.synth.plausible import (
     REAL,
     UNTOLD,
@@ -87,7 +87,7 @@ def board(tmp_path):
         store.close()
 
 
-def unmade() -> bytes:
+def unmade() -> Model:
     raise AssertionError("the file is made again")
 
 
@@ -155,7 +155,7 @@ def test_a_real_board_is_not_even_asked(board):
 
 def test_a_resumed_run_reads_the_draws_and_asks_nobody(board):
     session = Emulated()
-    networks = [("whole", lambda: b"w"), ("small", lambda: b"s")]
+    networks = [("whole", lambda: Model(b"w")), ("small", lambda: Model(b"s"))]
     work = board(session)
     first = ask(work, networks)
     work.store.close()
@@ -170,7 +170,7 @@ def test_a_resumed_run_reads_the_draws_and_asks_nobody(board):
 
 
 def test_draws_of_another_rail_are_not_used(board):
-    doubt = ask(board(Emulated(), rail="VDD_SYS_GPU"), [("a", lambda: b"")])
+    doubt = ask(board(Emulated(), rail="VDD_SYS_GPU"), [("a", lambda: Model(b""))])
 
     assert doubt.plausible is None
     assert "VDD_SYS_GPU" in doubt.reason
@@ -178,7 +178,7 @@ def test_draws_of_another_rail_are_not_used(board):
 
 
 def test_a_board_that_cannot_tell_gives_a_reason(board):
-    assert ask(board(Emulated(None)), [("a", lambda: b"")]) == Doubt(None, UNTOLD)
+    assert ask(board(Emulated(None)), [("a", lambda: Model(b""))]) == Doubt(None, UNTOLD)
 
 
 def test_a_finalist_is_refused_below_the_share_and_told_so():

@@ -180,3 +180,47 @@ def test_a_share_that_is_none_is_refused_by_name(tmp_path, written):
     fields = [field for _, field, _ in problems(tmp_path, text)]
 
     assert fields == ["requirements.plausible_share.at_least"]
+
+
+def test_what_may_be_chosen_is_read(tmp_path):
+    text = LEAST + (
+        "space: {kernels: true, resolutions: [160, 192], precisions: [fp32, fp16], granule: 4, "
+        'freeze: ["head.*"]}\n'
+    )
+
+    space = loaded(tmp_path, text).space
+
+    assert space.kernels
+    assert space.resolutions == (160, 192)
+    assert space.precisions == ("fp32", "fp16")
+    assert (space.granule, space.freeze) == (4, ("head.*",))
+    assert loaded(tmp_path, LEAST).space is None
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "words"),
+    [
+        ("{kernel: true}", "space.kernel", ""),
+        ("{kernels: 1}", "space.kernels", "true or false"),
+        ("{resolutions: [0]}", "space.resolutions[0]", "1"),
+        ("{resolutions: [0.75]}", "space.resolutions[0]", "integer"),
+        ("{resolutions: [8, 8]}", "space.resolutions", "there twice"),
+        ("{resolutions: []}", "space.resolutions", "empty"),
+        ("{resolutions: all}", "space.resolutions", "auto"),
+        ("{precisions: [int8]}", "space.precisions[0]", "fp16"),
+        ("{precisions: [fp32]}", "space", "must hold fp16"),
+        ("{granule: 0}", "space.granule", "1"),
+        ('{freeze: "head.*"}', "space.freeze", ""),
+    ],
+)
+def test_a_choice_that_is_none_is_refused_on_its_line(tmp_path, section, field, words):
+    found = problems(tmp_path, f"{LEAST}space: {section}\n")
+
+    assert {line for line, _, _ in found} == {7}
+    assert any(name.startswith(field) and words in message for _, name, message in found), found
+
+
+def test_a_table_has_no_other_space_than_its_rows(tmp_path):
+    text = LEAST.replace("classification", "table") + "space: {kernels: true}\n"
+
+    assert (7, "space") in [(line, field) for line, field, _ in problems(tmp_path, text)]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from hil.core.stats import Estimate
+from hil.synth.boardwork import Model
 from hil.synth.candidates import Candidate
 from hil.synth.pools import Agenda, Task, Threads
 from hil.synth.profile import Budget
@@ -104,11 +105,11 @@ class Screening:
     def __init__(self, accepted: int = 6, bench: Bench | None = None) -> None:
         self.bench, self.accepted = bench or Bench(), accepted
 
-    def file(self, _arch: tuple[int, ...]) -> bytes:
-        return b"network"
+    def file(self, _arch: tuple[int, ...]) -> Model:
+        return Model(b"network")
 
-    def measured(self, proposal: Proposal, number: int, file: bytes) -> Candidate:
-        assert file == b"network"
+    def measured(self, proposal: Proposal, number: int, file: Model) -> Candidate:
+        assert file == Model(b"network")
         fits = proposal.arch[0] * 7 % 10 < self.accepted
         verdict = "feasible" if fits else "infeasible"
         costs = {"energy_mj": Estimate(1.0, 0.9, 1.1)}

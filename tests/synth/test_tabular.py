@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hil.device.config import ReplayDevice
+from hil.synth.boardwork import Model
 from hil.synth.paired import Paired
 from hil.synth.profile import Profile
 from hil.synth.progress import Silent
@@ -126,7 +127,7 @@ def test_final_accuracies_are_compared_with_the_prototype_s(opened):
     board, bench, store = opened
     arch = (3, 3, 3, 3, 3, 0)
     contenders = [
-        Contender(name, a, bench.train(a, "final"), name, b"")
+        Contender(name, a, bench.train(a, "final"), name, Model(b""))
         for name, a in (("prototype", ALL_3X3), ("net", arch))
     ]
     told: list[str] = []
@@ -143,7 +144,7 @@ def test_final_accuracies_are_compared_with_the_prototype_s(opened):
 def test_the_file_for_the_board_is_the_network_s_choices(opened):
     _, bench, _ = opened
 
-    assert json.loads(bench.export(ALL_3X3, "x"))["choices"] == list(ALL_3X3)
+    assert json.loads(bench.export(ALL_3X3, "x").onnx)["choices"] == list(ALL_3X3)
     assert bench.changes((3, 3, 3, 3, 3, 0)) == ("edge 2-3: none",)
     assert bench.changes(ALL_3X3) == ()
 

@@ -39,12 +39,12 @@ def test_changes_are_said_in_words(space):
     arch = tuple(1 if kind == "precision" else 0 for kind in kinds)
 
     assert kinds == ["width", "depth", "kernel", "kernel", "resolution", "precision"]
-    assert changes(space.space, space.space.identity) == ()
-    assert changes(space.space, arch) == (
+    assert changes(space.trace, space.space, space.space.identity) == ()
+    assert changes(space.trace, space.space, arch) == (
         "first 8 to 2 channels",
         "add dropped",
-        "first 3 to 1 taps a side",
-        "input 16 to 8 rows",
+        "first 3x3 to 1x1 window",
+        "input 16x16 to 8x8 pixels",
         "engine in fp32",
     )
 
