@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 from hil.core.errors import ConfigError
 from hil.net.graph import Trace
 from hil.net.space import Choices, Space, Variable, build_space
-from hil.synth.profile import Choosable, Profile
+from hil.synth.choosable import Choosable
+from hil.synth.profile import Profile
 
 
 def space_of(profile: Profile, trace: Trace) -> Space:

@@ -18,9 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    Discriminator,
     Field,
-    Tag,
     ValidationInfo,
     field_validator,
 )
@@ -29,6 +27,7 @@ from hil.core.evidence import RunPlan
 from hil.core.names import resolve
 from hil.core.yamlfile import StrictModel, load_yaml_model
 from hil.synth.certificate import FEWEST_BUILDS, MOST_BUILDS, UNSEEN, Plan
+from hil.synth.choosable import Choosable, Precision
 from hil.synth.demands import Requirements, parsed_share
 from hil.synth.objective import NETSCORE
 from hil.tasks.recipe import Recipe
@@ -56,15 +55,6 @@ def _is_scope(written: object) -> object:
             "board needs the finalists measured on two boards or more, and a run holds the lease "
             "of one; write build, run the profile on each board, and compare the certificates"
         )
-    return written
-
-
-def _each_once(written: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not written:
-        raise ValueError("the list is empty: leave it out")
-    for number, value in enumerate(written):
-        if value in written[:number]:
-            raise ValueError(f"{value} is there twice: remove one")
     return written
 
 
@@ -244,38 +234,6 @@ class Generator(StrictModel):
 
     components: Annotated[int, Field(ge=1, le=64)] = 8
     emit: Count = 16
-
-
-Precision = Literal["fp16", "fp32"]
-_LISTED = (Field(strict=False), AfterValidator(_each_once))
-
-
-Resolutions = Annotated[
-    Annotated[tuple[Count, ...], *_LISTED, Tag("list")] | Annotated[Literal["auto"], Tag("auto")],
-    # Whoever writes a word is told of the one word there is, and not that it is no list.
-    Discriminator(lambda written: "auto" if isinstance(written, str) else "list"),
-]
-
-
-class Choosable(StrictModel):
-    """What may be chosen of a network beyond its widths and its depth.
-
-    Attributes:
-        kernels: whether windows of convolutions may shrink.
-        resolutions: heights of the input in rows below the prototype's, the other side in
-            proportion; or `auto` for up to five from half of it.
-        precisions: what engines may be built with; the profile's `precision`, the prototype's, is
-            among them.
-        granule: channels by which widths of 32 and more step.
-        freeze: what stays as the prototype has it, as shell patterns (`head.*`): modules, with
-            their width, their window and the block they are in, or variables (`width:*`).
-    """
-
-    kernels: bool = False
-    resolutions: Resolutions | None = None
-    precisions: Annotated[tuple[Precision, ...], *_LISTED] | None = None
-    granule: Count | None = None
-    freeze: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], *_LISTED] | None = None
 
 
 class Profile(StrictModel):

@@ -130,13 +130,15 @@ def _entry(outcome: Outcome, final: Final, ruling: Ruling | None) -> dict[str, A
 
 
 def _files(contender: Contender) -> dict[str, Any]:
-    """Hashes of the network's files; a network of a table has none."""
+    """Hashes of the network's files, and the precision they are for where there is a choice."""
     weights = contender.trained.weights_sha256
     if not weights:
         reason = "the network exists as a record only"
         return {"onnx_sha256": None, "onnx_sha256_reason": reason, "weights_sha256": None}
     onnx = hashlib.sha256(contender.model.onnx).hexdigest()
-    return {"onnx_sha256": onnx, "weights_sha256": weights}
+    precision = contender.model.precision
+    chosen = {} if precision is None else {"precision": precision}
+    return {"onnx_sha256": onnx, "weights_sha256": weights, **chosen}
 
 
 def _figures(builds: Sequence[Figures]) -> dict[str, Any]:

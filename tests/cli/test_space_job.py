@@ -250,6 +250,11 @@ def test_engines_answer_the_held_out_pictures_at_their_own_resolution(done):
         assert entry["accuracy"] == pytest.approx(searched[tuple(entry["architecture"])], abs=10)
 
 
+def test_a_result_says_what_precision_its_file_is_for(done):
+    for entry in (done.result["prototype"], *done.result["certified"]):
+        assert entry["precision"] == ("fp16", "fp32")[entry["architecture"][3]]
+
+
 def test_what_changes_is_said_in_words(done):
     said = {change for entry in done.result["certified"] for change in entry["changes"]}
 
