@@ -87,7 +87,10 @@ def _store():
     try:
         store.blob_path("../etc/passwd")
     except AgentError:
-        return "files are kept by their hash, and no other name is taken"
+        kept = "files are kept by their hash, and no other name is taken"
+        if store.refused is None:
+            return kept
+        return "%s; in %s, since %s" % (kept, store.folder, store.refused)
     raise ValueError("a name outside the store was taken")
 
 

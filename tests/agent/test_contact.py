@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
+import zipfile
 import zlib
 
 import pytest
@@ -123,19 +125,37 @@ def test_the_self_test_holds_on_this_interpreter(zipapp, interpreter, tmp_path):
     assert (done.returncode, len(told["checks"])) == (0, 5)
 
 
-def test_the_self_test_names_what_is_broken(zipapp, interpreter, tmp_path):
-    (tmp_path / ".hil").write_text("a file where the folder should be")
-
+def self_test(interpreter, zipapp, home):
+    (home / "tmp").mkdir()
     done = subprocess.run(
         [interpreter, str(zipapp), "selftest"],
         stdout=subprocess.PIPE,
-        env={"HOME": str(tmp_path)},
+        env={"HOME": str(home), "TMPDIR": str(home / "tmp")},
         check=False,
     )
+    return done.returncode, {one["name"]: one for one in json.loads(done.stdout)["checks"]}
 
-    told = json.loads(done.stdout)
-    assert done.returncode == 1
-    assert [one["name"] for one in told["checks"] if not one["ok"]] == ["store"]
+
+def test_the_self_test_names_what_is_broken(zipapp, interpreter, tmp_path):
+    broken = tmp_path / "broken.pyz"
+    shutil.copy(str(zipapp), str(broken))
+    with zipfile.ZipFile(broken, "a") as archive:
+        archive.writestr("hil_agent/broken.py", "raise ValueError('this part is not for here')")
+
+    status, checks = self_test(interpreter, broken, tmp_path)
+
+    assert status == 1
+    assert [name for name, one in checks.items() if not one["ok"]] == ["modules"]
+    assert "this part is not for here" in checks["modules"]["detail"]
+
+
+def test_the_self_test_says_where_files_go_if_not_where_they_belong(zipapp, interpreter, tmp_path):
+    (tmp_path / ".hil").write_text("a file where the folder should be")
+
+    status, checks = self_test(interpreter, zipapp, tmp_path)
+
+    assert status == 0
+    assert str(tmp_path / "tmp") in checks["store"]["detail"]
 
 
 # -- inflating, without a process

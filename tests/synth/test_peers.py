@@ -125,8 +125,8 @@ def test_a_peer_is_a_function_of_its_seed(name):
 def test_a_peer_that_learns_beats_chance(name):
     """Mean best accuracy after few measurements, over seeds, on 256 networks."""
     need(name)
-    space, seeds = Additive(), range(3 if name in SLOW else 12)
-    count = 40 if name in SLOW else 50
+    runs, count = {"gp": (1, 26), "scbo": (3, 40)}.get(name, (12, 50))
+    space, seeds = Additive(), range(runs)
 
     theirs = np.mean([found(asked(name, space, s, count)) for s in seeds])
     chance = np.mean([found(asked("random", space, s, count)) for s in range(40)])
