@@ -1,5 +1,6 @@
 """Builds and reads engines on the board, each in a worker of its own; built ones are cached."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -84,10 +85,18 @@ class Runner:
         """NVIDIA's own benchmark on an engine (see `trtexec`)."""
         return trtexec.run(self._board, self._store, job)
 
+    @contextlib.contextmanager
     def _worker(self, job):
+        """A worker; where memory ran out it is said how much there is."""
         log = self._store.path("log", "worker.err")
         env = self.libraries.environment()
-        return WorkerLink(self._worker_argv, self._board.children, log, job, env)
+        try:
+            with WorkerLink(self._worker_argv, self._board.children, log, job, env) as worker:
+                yield worker
+        except AgentError as error:
+            if error.code == "out_of_memory" or "signal 9" in (error.why or ""):
+                error.why = "; ".join(filter(None, (error.why, self._board.memory_text())))
+            raise
 
     def _identity(self, job, runtime):
         """Release and platform of a runtime; asked once, since it means loading the library."""
@@ -115,23 +124,14 @@ class Runner:
                 made = trtexec_engine.build(self._board, want, onnx, target)
                 made["build_s"] = (now_ns() - begin_ns) / 1e9
             else:
-                made = self._in_memory(job, request)
+                with self._worker(job) as worker:
+                    made = worker.call("build", request, _BUILD_LIMIT_S)
             made["plan_bytes"] = os.path.getsize(target)
             made["engine"] = self._store.adopt(target)
         finally:
             blobs.remove(target)
         told = {name: identity.get(name) for name in ("platform", "dialect", "via")}
         return dict(made, runtime_version=identity["version"], **told)
-
-    def _in_memory(self, job, request):
-        """Builds in a worker; where memory ran out it is said how much there is."""
-        try:
-            with self._worker(job) as worker:
-                return worker.call("build", request, _BUILD_LIMIT_S)
-        except AgentError as error:
-            if error.code == "out_of_memory" or "signal 9" in (error.why or ""):
-                error.why = "; ".join(filter(None, (error.why, self._board.memory_text())))
-            raise
 
     def _timing(self, want, identity):
         """Where measured kernel times are kept; None for a fresh build, which must measure anew."""

@@ -58,7 +58,13 @@ class Engine:
         self.device_memory_bytes = dialect.device_memory_bytes(self._engine)
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise AgentError("out_of_memory", "TensorRT could not make an execution context")
+            raise AgentError(
+                "out_of_memory",
+                "the board has too little memory free to run this engine",
+                "TensorRT could not make an execution context, which needs %.1f MiB"
+                % (self.device_memory_bytes / 1048576.0),
+                "close other programs on the board, or use a smaller network or batch",
+            )
         self._io = dialect.Tensors(trt, self._engine, self._context)
         names = self._io.names()
         for name, is_input in names:

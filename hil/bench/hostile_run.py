@@ -27,6 +27,8 @@ SETTLE_S = 8.0
 """Of our time, in which what ran on the board may still end and put it in order."""
 PROFILE = ("profile", "net.onnx", "-d", "board.yaml", "--json", "--no-keep")
 WINDOWS = ("--target-ci", "3%", "--max-time", "60s")
+SHORT = {"bringup": ("--max-time", "60s")}
+"""What a verb is given besides the board: all that only reads, lease and restore fit into it."""
 KEPT = 4000
 """Of what a verb said, kept in the result."""
 WATCHED = ("etc", "home", "root", "tmp", "usr", "var")
@@ -95,7 +97,7 @@ def run_board(
             (folder / "net.onnx").write_bytes(reference_network())
             (folder / "board.yaml").write_text(DEVICE.format(**told), encoding="utf-8")
             before = State.of(board)
-            endings = [run_verb((verb, "-d", "board.yaml"), folder, limit_s) for verb in verbs]
+            endings = [run_verb(_words(verb), folder, limit_s) for verb in verbs]
             endings.append(run_verb((*PROFILE, *WINDOWS), folder, limit_s))
             left = _left(before, board)
         says = [word for variant in board.variants for word in variant.says]
@@ -104,6 +106,10 @@ def run_board(
         board.close()
     names = tuple(variant.name for variant in board.variants)
     return Outcome(label, names, verdict, tuple(endings), time.monotonic() - began_s)
+
+
+def _words(verb: str) -> tuple[str, ...]:
+    return (verb, "-d", "board.yaml", *SHORT.get(verb, ()))
 
 
 def run_verb(argv: Sequence[str], folder: Path, limit_s: float = LIMIT_S) -> Ending:

@@ -22,7 +22,6 @@ def register(app: typer.Typer) -> None:
 
 
 def hostile(
-    context: typer.Context,
     seeds: Annotated[int, typer.Option(min=1, help="Boards drawn.")] = 100,
     first: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     each: Annotated[bool, typer.Option("--each", help="Every variant alone instead.")] = False,
@@ -33,6 +32,9 @@ def hostile(
     limit: Annotated[
         str, typer.Option(help="A verb that takes longer hangs; more on a busy machine.")
     ] = "180s",
+    bringup: Annotated[
+        bool, typer.Option("--bringup/--no-bringup", help="Meet each board briefly as well.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Take a user's path on boards with something wrong; each must end well or say why not."""
@@ -42,7 +44,8 @@ def hostile(
     boards = drawn(seeds, first)
     if each or only is not None:
         boards = each_alone(None if only is None else tuple(filter(None, only.split(","))))
-    result = run_bench(boards, _verbs(context), jobs, _tell, seconds(limit))
+    verbs = ("doctor", "bringup") if bringup else ("doctor",)
+    result = run_bench(boards, verbs, jobs, _tell, seconds(limit))
     if as_json:
         print_json(result)
     else:
@@ -53,13 +56,6 @@ def hostile(
             f"{bad} of {result['boards']} boards ended badly",
             fix="each is listed above; hil bench hostile --only NAME runs one variant alone",
         )
-
-
-def _verbs(context: typer.Context) -> tuple[str, ...]:
-    """The verbs of a user's path before `profile`, as far as this version has them."""
-    root = context.find_root()
-    known = root.command.list_commands(root)  # type: ignore[attr-defined]
-    return tuple(verb for verb in ("doctor", "bringup") if verb in known)
 
 
 def _tell(outcome: Outcome) -> None:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from hil.cli.profile_view import COLOURS, DIGITS
+from hil.cli.profile_view import COLOURS, DIGITS, unplanned
 from hil.cli.terminal import out
 from hil.report.figures import number
 
@@ -39,6 +39,8 @@ def show(result: Mapping[str, Any]) -> None:
         out.print(escape(line), soft_wrap=True, highlight=False)
     if result["calibration"]:
         out.print(escape(result["calibration"]), soft_wrap=True, highlight=False)
+    for line in unplanned(result):
+        out.print(escape(line), soft_wrap=True, highlight=False)
     for reason in result["reasons"]:
         out.print(f"[{COLOURS[validity]}]{validity}:[/] {escape(reason)}", soft_wrap=True)
 

@@ -170,6 +170,15 @@ def interval(value: float, ends: Sequence[float], *, brief: bool = False) -> str
     return share if brief else f"{share}  {both}"
 
 
+def unplanned(result: Result) -> list[str]:
+    """Return what was done otherwise than planned, and what to do about it."""
+    lines = []
+    for each in result.get("fallbacks") or ():
+        lines.append(f"not as planned: {each['reason']}: {each['consequence']}")
+        lines.append(f"  next: {each['next_step']}")
+    return lines
+
+
 def notes(result: Result) -> list[str]:
     """Return the lines below the table."""
     fallbacks = result.get("fallbacks") or ()
@@ -213,9 +222,7 @@ def notes(result: Result) -> list[str]:
     crosscheck = result.get("trtexec")
     if crosscheck:
         lines.append(_trtexec_line(crosscheck))
-    for each in fallbacks:
-        lines.append(f"not as planned: {each['reason']}: {each['consequence']}")
-        lines.append(f"  next: {each['next_step']}")
+    lines += unplanned(result)
     colour = COLOURS[result["validity"]]
     lines += [
         f"[{colour}]{result['validity']}:[/] {escape(reason)}" for reason in result["reasons"]

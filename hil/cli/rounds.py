@@ -234,6 +234,7 @@ def comparison_json(done: Comparison) -> dict[str, Any]:
         **sides,
         "validity": done.validity,
         "reasons": list(done.reasons),
+        "fallbacks": [each.to_json() for each in done.fallbacks],
     }
 
 

@@ -7,7 +7,6 @@ import and a program of the board starts for every measurement.
 from __future__ import annotations
 
 import base64
-import hashlib
 import importlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -43,7 +42,7 @@ class Compute:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._models: OrderedDict[str, tuple[onnx.ModelProto, bytes]] = OrderedDict()
+        self._models: OrderedDict[str, onnx.ModelProto] = OrderedDict()
         self._engines: dict[str, tuple[tuple[Kernel, ...], tuple[float, ...]]] = {}
         self._ran: str | None = None
         self._noise: dict[str, np.random.Generator] = {}
@@ -70,7 +69,7 @@ class Compute:
         }
 
     def parse(self, request: Message) -> Message:
-        """Reads a network: what the parser refuses, its inputs and outputs."""
+        """Reads a network's outline: what the parser refuses, its inputs and outputs."""
         import onnx
         from google.protobuf.message import DecodeError
 
@@ -81,8 +80,8 @@ class Compute:
             model = onnx.load_from_string(data)
         except (DecodeError, ValueError):
             model = onnx.ModelProto()
-        sha256 = hashlib.sha256(data).hexdigest()
-        self._models[sha256] = (model, data)
+        sha256 = str(request["sha256"])
+        self._models[sha256] = model
         while len(self._models) > KEPT_MODELS:
             self._models.popitem(last=False)
         inputs, outputs = tensors.of_model(model)
@@ -102,10 +101,9 @@ class Compute:
         from hil.emulator.kernels import lower
         from hil.emulator.onnx_graph import read_graph
 
-        known = self._models.get(request["sha256"])
-        if known is None:
+        model = self._models.get(request["sha256"])
+        if model is None:
             raise BoardRefusedError("the network must be parsed first")
-        model = known[0]
         try:
             kernels = lower(model, request["precision"], request["shapes"])
             graph = read_graph(model, request["shapes"])

@@ -69,13 +69,19 @@ class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """Answers requests until the process closes the connection or follows the clock."""
         sources = {"tegrastats": self._tegrastats, "meter": self._meter, "watch": self._watch}
-        while line := self.rfile.readline():
+        while line := self._line():
             request: Message = json.loads(line)
             operation = request.pop("op")
             if operation in sources:
                 sources[operation](request)
                 return
             self._answer(operation, request)
+
+    def _line(self) -> bytes:
+        try:
+            return self.rfile.readline()
+        except ConnectionResetError:  # a program that ended with an answer unread
+            return b""
 
     def _answer(self, operation: str, request: Message) -> None:
         try:

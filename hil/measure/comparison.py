@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
+from hil.core.fallbacks import Fallback
 from hil.core.sequential import block_interval
 from hil.core.stats import Estimate, mean_interval
 from hil.measure.interleave import Side
@@ -95,6 +96,7 @@ class Comparison:
         rounds: used; `dropped` were not, because a run of theirs is invalid.
         unknown: for each figure without a ratio, why.
         validity: the worst of the rounds used, or invalid where none remains.
+        fallbacks: of all runs, dropped ones too, each once.
     """
 
     scope: Scope
@@ -105,6 +107,7 @@ class Comparison:
     means: Mapping[Side, Mapping[str, Estimate]]
     validity: Validity
     reasons: tuple[str, ...]
+    fallbacks: tuple[Fallback, ...] = ()
 
 
 def compared(rounds: Sequence[Scored], *, looks: int | None = None) -> Comparison:
@@ -142,7 +145,13 @@ def compared(rounds: Sequence[Scored], *, looks: int | None = None) -> Compariso
         means=means,
         validity=_validity(used),
         reasons=_reasons(rounds),
+        fallbacks=_fallbacks(rounds),
     )
+
+
+def _fallbacks(rounds: Sequence[Scored]) -> tuple[Fallback, ...]:
+    runs = [run for one in rounds for run in (one.a, one.b)]
+    return tuple({each.name: each for run in runs for each in run.fallbacks}.values())
 
 
 def paired_ratio(

@@ -29,6 +29,7 @@ def make(version, lists, library):
     own = lists[version]
     trt = types.SimpleNamespace(__version__=version, init_libnvinfer_plugins=lambda *_: True)
     trt.launches = []
+    trt.memory_full = False
 
     def real(kind):
         ever = {name for names in lists.values() for name in names.get(kind.__name__, ())}
@@ -284,7 +285,7 @@ def _running(trt, real, library):
             return self._header["shapes"][name]
 
         def create_execution_context(self):
-            return IExecutionContext(self)
+            return None if trt.memory_full else IExecutionContext(self)
 
         def create_engine_inspector(self):
             return EngineInspector(self)

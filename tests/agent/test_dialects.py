@@ -234,3 +234,18 @@ def test_a_strange_plan_is_refused_and_leaves_nothing(board):
 
     assert failure.value.code == "build_failed"
     assert board.library.hil_live() == before
+
+
+def test_a_context_that_memory_is_too_small_for_names_memory_and_what_it_needs(board):
+    board.build(network())
+    board.trt.memory_full = True
+
+    with pytest.raises(AgentError) as caught:
+        board.load()
+
+    refusal = caught.value
+    assert refusal.code == "out_of_memory"
+    assert "memory" in refusal.message
+    assert "needs" in refusal.why
+    assert "MiB" in refusal.why
+    assert refusal.fix

@@ -255,3 +255,18 @@ def test_the_line_for_sudoers_names_a_mode_of_the_lab_s_own(bench):
     agent.lease()
 
     assert "nvpmodel -m 7," in agent.error("board_pin", nvpmodel=0, clocks=False)["fix"]
+
+
+def test_whatever_runs_out_of_memory_says_how_much_there_is(bench):
+    folder = bench.board.root / "site"
+    folder.mkdir()
+    (folder / "onnxruntime.py").write_text("raise MemoryError('CUDA: out of memory')\n")
+    starting_with(bench, f"export PYTHONPATH={folder}")
+    told = "MemTotal:        8042320 kB\nMemAvailable:      20480 kB\n"
+    bench.board.write("proc/meminfo", told)
+
+    refusal = bench.greeted().error("probe")
+
+    assert refusal["code"] == "out_of_memory"
+    assert "20 MiB available now" in refusal["why"]
+    assert "close other programs" in refusal["fix"]

@@ -10,9 +10,9 @@ import hil.agent
 FOLDER = Path(hil.agent.__file__).parent
 FILES = sorted(FOLDER.glob("*.py"))
 STANDARD = """
-    argparse array base64 binascii collections ctypes errno fcntl functools gc getpass glob hashlib
-    importlib json math os platform re select shutil signal stat struct subprocess sys tempfile
-    threading time traceback uuid zipfile zlib
+    argparse array base64 binascii collections contextlib ctypes errno fcntl functools gc getpass
+    glob hashlib importlib json math os platform re select shutil signal stat struct subprocess sys
+    tempfile threading time traceback uuid zipfile zlib
 """
 OF_THE_BOARD = {
     "trt_dialect.py": {"tensorrt"},

@@ -149,6 +149,16 @@ def test_a_verb_that_does_not_end_is_ended(tmp_path):
 
 
 @pytest.mark.board
+def test_a_board_is_met_briefly_before_it_is_profiled():
+    result = run_bench(seeds(1, THREE[0]), ("bringup",), 1)
+
+    assert result["good"] == 1, result["failures"]
+    (outcome,) = result["outcomes"]
+    assert list(outcome["verbs"]) == ["bringup", "profile"]
+    assert "skipped against-itself: it takes about" in outcome["said"]["bringup"][1]
+
+
+@pytest.mark.board
 @pytest.mark.parametrize("seed", THREE)
 def test_a_board_of_a_seed_ends_well(seed):
     result = run_bench(seeds(1, seed), (), 1)

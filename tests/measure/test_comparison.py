@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from hil.cli.rounds import comparison_json
+from hil.core.fallbacks import Fallback
 from hil.core.stats import Estimate
 from hil.measure.comparison import (
     Scored,
@@ -62,6 +64,24 @@ def test_what_multiplies_both_runs_of_a_round_cancels(run):
     one, other = (compared(rounds_of(run, e)).ratios["energy_mj"].ratio for e in (even, warm))
 
     assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+
+
+def test_every_fallback_of_any_run_is_told_once(run):
+    engine, clock = (
+        Fallback(name, "it was so", "it costs that", "do this")
+        for name in ("trtexec-engine", "board-clock-off")
+    )
+    rounds = [
+        Scored(0, "a", 0.0, run(10.0, fallbacks=(engine,)), run(9.0)),
+        Scored(0, "b", 60.0, run(10.0, fallbacks=(engine,)), run(9.0, fallbacks=(clock, engine))),
+        Scored(0, "a", 120.0, run(10.0, validity="invalid"), run(9.0)),
+    ]
+
+    done = compared(rounds)
+
+    assert done.fallbacks == (engine, clock)
+    assert comparison_json(done)["fallbacks"] == [engine.to_json(), clock.to_json()]
+    assert compared(rounds_of(run, [(10.0, 9.0)] * 2)).fallbacks == ()
 
 
 def simulated(rng, *, rounds, ratio, run_sd, build_sd=0.0, builds=1, drift=0.0):

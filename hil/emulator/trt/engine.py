@@ -15,6 +15,7 @@ from typing import Any
 from hil.emulator.clockfile import NOW, STATE
 from hil.emulator.trt.device import Allocation, Device, Stream
 from hil.emulator.trt.numerics import Calculator, Inference, Output
+from hil.emulator.trt.outline import parsed
 from hil.emulator.trt.plan import Plan, Shape
 
 NS = 1_000_000_000
@@ -83,10 +84,7 @@ class Loaded:
         kernels: Sequence[dict[str, Any]] = plan.kernels
         outputs = tuple(each.shape for each in plan.outputs)
         if plan.profiles:
-            import base64
-
-            data = base64.b64encode(plan.onnx).decode()
-            sha256 = client.call("parse", data=data)["sha256"]
+            sha256 = parsed(client, plan.onnx)["sha256"]
             found = client.call("lower", sha256=sha256, precision=plan.precision, shapes=shapes)
             kernels = found["kernels"]
             outputs = tuple(tuple(each) for each in found["outputs"])

@@ -1,9 +1,8 @@
 """Networks and the ONNX parser with the limits of 8.2."""
 
-import base64
-
 from hil.emulator.trt import builder, limits, tensors
 from hil.emulator.trt.device import device
+from hil.emulator.trt.outline import parsed
 
 from ._core import ITensor
 from ._enums import BY_NUMPY, ErrorCode, Severity
@@ -193,8 +192,7 @@ class OnnxParser(Guarded, real="OnnxParser"):
 
 
 def _read(data):
-    encoded = base64.b64encode(data).decode()
-    return device().time.client.call("parse", data=encoded)
+    return parsed(device().time.client, data)
 
 
 def _refusals(found):
