@@ -57,13 +57,45 @@ def kill_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
+class Channels:
+    """The channels of one connection, counted when granted and not only when taken up.
+
+    paramiko's transport thread grants a channel before the connection's own thread sees it; a
+    count of what was taken up would let a second one through in between.
+    """
+
+    def __init__(self) -> None:
+        self._granted: set[int] = set()
+        self._held: list[paramiko.Channel] = []
+        self._lock = threading.Lock()
+
+    def grant(self, chanid: int, most: int) -> bool:
+        """Whether one more channel may open; at most `most` at a time, 0 for any number."""
+        with self._lock:
+            self._forget_closed()
+            if most and len(self._granted) >= most:
+                return False
+            self._granted.add(chanid)
+            return True
+
+    def hold(self, channel: paramiko.Channel) -> None:
+        """Refers to a channel until it is closed; paramiko closes one that nobody refers to."""
+        with self._lock:
+            self._forget_closed()
+            self._held.append(channel)
+
+    def _forget_closed(self) -> None:
+        self._granted -= {each.get_id() for each in self._held if each.closed}
+        self._held = [each for each in self._held if not each.closed]
+
+
 class BoardServer(paramiko.ServerInterface):
     """What one connection may do."""
 
-    def __init__(self, login: Login, commands: Commands, held: list[paramiko.Channel]) -> None:
+    def __init__(self, login: Login, commands: Commands, channels: Channels) -> None:
         self._login = login
         self._commands = commands
-        self._held = held
+        self._channels = channels
 
     def get_allowed_auths(self, _username: str) -> str:
         """Only keys."""
@@ -76,11 +108,9 @@ class BoardServer(paramiko.ServerInterface):
             return paramiko.common.AUTH_SUCCESSFUL
         return paramiko.common.AUTH_FAILED
 
-    def check_channel_request(self, kind: str, _chanid: int) -> int:
+    def check_channel_request(self, kind: str, chanid: int) -> int:
         """Sessions, as many at a time as sshd's MaxSessions allows; no forwarding."""
-        most = self._login.quirks.max_sessions
-        crowded = most and sum(not each.closed for each in self._held) >= most
-        if kind == "session" and not crowded:
+        if kind == "session" and self._channels.grant(chanid, self._login.quirks.max_sessions):
             return paramiko.common.OPEN_SUCCEEDED
         return paramiko.common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
@@ -239,20 +269,18 @@ class SshListener:
         if quirks.sftp != "none":
             kind = SftpThroughShell if quirks.sftp == "shell" else paramiko.SFTPServer
             transport.set_subsystem_handler("sftp", kind, BoardSftp, self.login)
-        held: list[paramiko.Channel] = []
+        channels = Channels()
         self._transports.append(transport)
         try:
             transport.start_server(
-                event=threading.Event(), server=BoardServer(self.login, self.commands, held)
+                event=threading.Event(), server=BoardServer(self.login, self.commands, channels)
             )
             while not self._stopping.is_set() and transport.is_alive():
-                # Held here, because paramiko closes a channel that nobody refers to.
                 channel = transport.accept(min(1.0, max(0.01, end_s - time.monotonic())))
                 if time.monotonic() > end_s:
                     break
-                held[:] = [each for each in held if not each.closed]
                 if channel is not None:
-                    held.append(channel)
+                    channels.hold(channel)
         except (paramiko.SSHException, EOFError, OSError):
             pass
         finally:
