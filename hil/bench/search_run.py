@@ -20,6 +20,8 @@ from hil.synth.records import Arch, Observation, Proposal
 from hil.synth.screen import excess
 
 MEASUREMENTS_A_TRAINING = 4
+SINGLE = 12
+"""Trainings until which every method is told of each network before it is asked for the next."""
 
 
 class RepeatedNetworkError(HilError):
@@ -110,14 +112,16 @@ def run_search(world: World, searcher: Searcher, budget: int, seed: int, batch: 
         searcher: the method.
         budget: trainings.
         seed: of the generator that `ask` is given.
-        batch: most networks asked for before the method is told what came of them.
+        batch: most networks asked for before the method is told what came of them: at first, and
+            once `SINGLE` trainings were spent.
     """
     account = Account(world, budget)
     round_, seconds = 0, 0.0
     while account.spent < budget:
         rng = np.random.Generator(np.random.Philox(key=[seed, round_]))
         start = time.process_time()
-        proposals = searcher.ask(min(batch, account.allowance), rng)
+        few = 1 if account.spent < SINGLE and round_ else batch
+        proposals = searcher.ask(min(few, account.allowance), rng)
         seconds += time.process_time() - start
         if not proposals:
             break

@@ -1,7 +1,7 @@
 """What to measure next: constrained Thompson sampling and improvement over a grown pool.
 
 Posterior samples are functions, so the pool grows where samples are good: each sample's best
-architectures are edited, the edits are read by all samples, and so on. Slots then alternate:
+architectures are edited, the edits are read by all samples, and so on. Slots then take turns:
 `improve` takes the greatest mean improvement over the incumbent across all samples, which spreads
 a batch out by itself; `safe` the same, weighted towards what very likely fits; `thompson` one
 sample's constrained optimum, or its least violation. A share is drawn from the generator at
@@ -205,22 +205,33 @@ def propose(scene: Scene, n: int, rules: PoolRules, rng: np.random.Generator) ->
     slots = min(n, len(archs))
     drawn = int(rules.calibration * slots + rng.random())  # the right share on average
     chance = scene.generator.screen.probability(pool.batch)
-    chosen = _slots(pool, chance**rules.caution, scene.best, slots - drawn)
+    chosen = _slots(pool, chance**rules.caution, scene.best, slots - drawn, len(scene.taken))
     proposals = [Proposal(archs[i], source) for i, source in chosen]
     space = scene.generator.screen.encoder.space
     taken = set(scene.taken) | {space.key(p.arch) for p in proposals}
     return proposals + _calibration(scene.generator, drawn, taken, rng)
 
 
-def _slots(pool: Pool, weight: FloatArray, best: float | None, count: int) -> list[tuple[int, str]]:
-    """Rows of the pool, each with the rule that chose it; `weight` is that of a safe choice."""
+def _slots(
+    pool: Pool, weight: FloatArray, best: float | None, count: int, turn: int
+) -> list[tuple[int, str]]:
+    """Rows of the pool, each with the rule that chose it.
+
+    Args:
+        pool: what may be chosen.
+        weight: that of a safe choice.
+        best: U of the best feasible network so far.
+        count: rows wanted.
+        turn: where in the cycle of rules they begin, so that single rows take turns too.
+    """
     merit, open_rows = pool.merit(), np.ones(len(pool.batch), dtype=bool)
     fits = pool.over <= 0.0
-    floor = float(pool.utility.min()) - float(np.ptp(pool.utility))
+    # Where nothing is known to fit, the worst of all is nothing gained, however surely it fits.
+    floor = float(pool.utility.min())
     bar = np.full(merit.shape[1], floor if best is None else best)
     chosen: list[tuple[int, str]] = []
     for slot in range(count):
-        rule = _CYCLE[slot % len(_CYCLE)]
+        rule = _CYCLE[(turn + slot) % len(_CYCLE)]
         gains = pool.gains(bar)
         if rule == "safe":
             # Not the share of worlds: among thousands, one that fits in a lucky few would win.

@@ -19,6 +19,8 @@ _STIMULUS_DROP = 1.5  # log-error expected between the prototype and the least o
 _SIGNAL_SLOPE = 0.3  # log-error per standard deviation of the first training-free signal
 _CAPACITY_SLOPE = 0.25  # log-error per e-fold of capacity where no task stimuli are given
 
+_GUESS, _GUESS_SD = 0.5, 0.25  # an accuracy of which nothing is known
+
 Stimuli = tuple[FloatArray, ...]
 
 
@@ -45,8 +47,9 @@ def believe(
             data = Data(tuple(o.arch for o in seen), values, sds)
             posteriors[metric] = fit(encoder, data, _COST_WARPS, Trend())
     trained = [o for o in observations if o.accuracy is not None]
-    if trained:
-        posteriors[ACCURACY] = _accuracy(encoder, stimuli, trained)
+    signals = stimuli is None and isinstance(encoder.space, SignalSpace)
+    if trained or signals:
+        posteriors[ACCURACY] = _accuracy(encoder, stimuli, trained or [_guess(encoder)])
     calibrators = {m: Calibrator.of(p.residuals()) for m, p in posteriors.items()}
     return Screen(encoder, limits, posteriors, calibrators)
 
@@ -83,6 +86,14 @@ def _accuracy(
     data = Data(tuple(o.arch for o in trained), values, sds)
     signals = isinstance(encoder.space, SignalSpace)
     return fit(encoder, data, ("error",), _accuracy_trend(encoder, stimuli), signals=signals)
+
+
+def _guess(encoder: Encoder) -> Observation:
+    """Stands for all that was never trained, so that training-free signals can be gone by alone.
+
+    A level nobody knows with a deviation to match; only differences follow from it.
+    """
+    return Observation(encoder.identity, {}, _GUESS, "undecided", 0, accuracy_sd=_GUESS_SD)
 
 
 def _accuracy_trend(encoder: Encoder, stimuli: Stimuli | None) -> Trend:

@@ -24,7 +24,7 @@ EDGES = ("0-1", "0-2", "1-2", "0-3", "1-3", "2-3")
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
 """The edges of each path from a cell's input to its output."""
 
-_BLIND = -2.0
+_BLIND = -3.0
 _INTO = ((), ((0, 0),), ((0, 1), (1, 2)), ((0, 3), (1, 4), (2, 5)))
 """Of each node: the nodes it sums, and by which edge."""
 
@@ -139,10 +139,14 @@ def _living(ops: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_
 def shape(ops: NDArray[np.int64]) -> FloatArray:
     """What can be said of a cell without running it, (N, signals).
 
-    First how deep it is: doublings of the convolutions along its deepest path, far below all
-    others where nothing of the input arrives, since such a network can only guess. Then living
-    operations by kind, and the paths from input to output: how many, how deep in convolutions,
-    how often pooled, and whether the input reaches the output unchanged.
+    First what speaks for it on the whole, every reason counted once: doublings of the convolutions
+    along its deepest path, and of those among them that see their neighbours (K. Simonyan and A.
+    Zisserman, "Very deep convolutional networks", 2015); one for an input that reaches the output
+    unchanged (K. He et al., "Deep residual learning", 2016); less the poolings a path blurs by. Far
+    below all others lies a cell where nothing of the input arrives, since it can only guess.
+
+    Then living operations by kind, and the paths from input to output: how many, how deep in
+    convolutions, how often pooled, and whether the input reaches the output unchanged.
     """
     alive, used = _living(ops)
     living = [((ops == op) & used).sum(axis=1) for op in (SKIP, CONV_1X1, CONV_3X3, POOL)]
@@ -156,9 +160,11 @@ def shape(ops: NDArray[np.int64]) -> FloatArray:
     clean = convs * (pools == 0)
     shallow = np.where(alive, convs, 9).min(axis=1)
     least = np.where(alive, pools, 9).min(axis=1)
-    depth = np.where(paths > 0, np.log2(1.0 + convs.max(axis=1)), _BLIND)
+    blur = pools.sum(axis=1) / np.maximum(paths, 1)
+    unchanged = (alive & (convs == 0) & (pools == 0)).any(axis=1)
+    reach = np.log2(1.0 + convs.max(axis=1)) + np.log2(1.0 + spatial.max(axis=1))
     columns = [
-        depth,
+        np.where(paths > 0, reach + unchanged - blur, _BLIND),
         *living,
         paths,
         convs.max(axis=1),
@@ -169,8 +175,8 @@ def shape(ops: NDArray[np.int64]) -> FloatArray:
         clean.max(axis=1),
         (alive & (pools == 0)).sum(axis=1),
         np.where(paths > 0, least, 0),
-        pools.sum(axis=1) / np.maximum(paths, 1),
-        (alive & (convs == 0) & (pools == 0)).any(axis=1),
+        blur,
+        unchanged,
         paths == 0,
     ]
     return np.column_stack(columns).astype(np.float64)

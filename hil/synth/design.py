@@ -36,7 +36,12 @@ def informative_design(encoder: Encoder, n: int, rng: np.random.Generator) -> li
     """`initial_design` with an encoder that already knows some features."""
     space = encoder.space
     fixed = unique(space, [identity(space), *(uniform_level(space, level) for level in _LEVELS)])
-    options = unique(space, [*fixed, *_candidates(space, rng)])
+    others = _candidates(space, rng)
+    if len(fixed) == 1:
+        # No widths to scale: the least network spans the costs instead.
+        sums = encoder.encode(others).linear.sum(axis=1)
+        fixed.append(others[int(np.argmin(sums))])
+    options = unique(space, [*fixed, *others])
     batch = encoder.encode(options)
     chosen = list(range(min(n, len(fixed))))
     while len(chosen) < min(n, len(options)):

@@ -38,7 +38,7 @@ from hil.synth.records import (
     Utility,
 )
 from hil.synth.screen import Screen, excess
-from hil.synth.searchspace import Batch, Encoder, SearchSpace, unique
+from hil.synth.searchspace import Batch, Encoder, SearchSpace, SignalSpace, unique
 
 _PURPOSES = ("design", "pool")
 _INCUMBENTS = 6
@@ -55,9 +55,9 @@ class Setup:
         stimuli: per variable, harm of each choice by task stimuli (any positive scale, the
             identity's least), or None where the task was not probed.
         seed: of everything the inquisitor draws by itself.
-        initial: networks of the initial design, the prototype among them.
-        first_trainings: networks with known accuracy, the prototype among them, from which on the
-            design is measured only.
+        initial: networks of the initial design, the prototype among them; fewer where
+            training-free signals already say what to look at (`signalled`).
+        signalled: the same in a space with such signals.
         fit: how generators are fitted.
         pool: how pools are built.
         gate: when a successor is admitted.
@@ -70,7 +70,7 @@ class Setup:
     stimuli: tuple[FloatArray, ...] | None = None
     seed: int = 0
     initial: int = 8
-    first_trainings: int = 1
+    signalled: int = 2
     fit: FitRules = field(default_factory=FitRules)
     pool: PoolRules = field(default_factory=PoolRules)
     gate: Gate = field(default_factory=Gate)
@@ -94,7 +94,9 @@ class Inquisitor:
         self._trust = setup.fit.trust
         self._founded = False
         rng = self._rng("design")
-        self._design = informative_design(self._encoder, setup.initial, rng)
+        signals = setup.stimuli is None and isinstance(space, SignalSpace)
+        first = min(setup.initial, setup.signalled) if signals else setup.initial
+        self._design = informative_design(self._encoder, first, rng)
         sizes = [v.size for v in space.variables]
         screen = Screen(self._encoder, setup.limits, {}, {})
         self.generator = Generator(uniform_mixture(sizes, setup.fit.components), screen)
@@ -117,21 +119,12 @@ class Inquisitor:
         """As `ask`, beside networks that are being measured and were not told of yet."""
         taken = {self.space.key(arch) for arch in pending}
         design = unique(self.space, self._design, {*self._observed, *taken})
-        proposals = [Proposal(arch, "design", self._scales(arch)) for arch in design[:n]]
+        # Hardware stimuli are chosen to tell costs apart: measured, and not trained.
+        proposals = [Proposal(arch, "design", train=False) for arch in design[:n]]
         if len(proposals) == n or not self.generator.screen.posteriors:
             return proposals
         scene = self._scene(extra=taken | {self.space.key(p.arch) for p in proposals})
         return proposals + propose(scene, n - len(proposals), self.setup.pool, rng)
-
-    def _scales(self, arch: Arch) -> bool:
-        """Whether a design network is worth a training.
-
-        Hardware stimuli are chosen to tell costs apart. A training or two of such as are not
-        hopeless give accuracy a scale; the rest are measured only.
-        """
-        trained = sum(o.accuracy is not None for o in self.observations)
-        signals = self._encoder.encode([arch]).signals[0]
-        return trained < self.setup.first_trainings and (not signals.size or signals[0] >= 0.0)
 
     def tell(self, observations: Iterable[Observation]) -> None:
         """Fold observations in, round by round; of one network the later one completes the earlier.

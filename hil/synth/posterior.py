@@ -30,6 +30,7 @@ _TERMS = 5
 _ERROR_FLOOR = 0.005
 _LEAST_FRACTION = 1e-3  # keeps a utility that takes the logarithm of accuracy finite
 _MIN_SCALE = 0.3  # of the warped values; relative to their size on the linear scale
+_SIGNAL_SCALE = 0.15  # the same where training-free signals say most of it
 _MAX_STEPS = 40
 _FIT_MOST = 128  # observations that hyperparameters are fitted to
 
@@ -215,7 +216,7 @@ class Posterior:
     def _prepare(self) -> None:
         warped = warp(self.data.values, self.kind)
         prior = self.trend.read(self._batch, self._reference)
-        floor = _MIN_SCALE
+        floor = _SIGNAL_SCALE if self.signals else _MIN_SCALE
         if self.kind == "linear":
             floor *= float(np.abs(warped).mean()) + 1e-300
         self.scale = max(float(np.std(warped - prior)), floor)
