@@ -26,6 +26,9 @@ def ablation(
     emit: Annotated[
         int, typer.Option(min=1, help="Seeds that each learned generator is asked for.")
     ] = 59,
+    check: Annotated[
+        bool, typer.Option("--check", help="Measure and train what the generators make as well.")
+    ] = False,
     run: Annotated[
         Path, typer.Option(help="Folder for the journal; an existing one is continued.")
     ] = Path("runs/bench-ablation"),
@@ -38,7 +41,7 @@ def ablation(
     done = []
     with bench_job(device, profile, run) as job:
         start = prepare(job)
-        for one in ablations(job, start, seeds, emit):
+        for one in ablations(job, start, seeds, emit, checked=check):
             done.append(one)
             say(f"{one.variant}, seed {one.seed}: best U {one.best_u}, {one.emission}")
         result: dict[str, Any] = {
@@ -60,17 +63,20 @@ def _show(result: dict[str, Any]) -> None:
 
     kind = "" if result["provenance"] == "measured" else f"{result['provenance'].upper()}: "
     grid = Table(title=f"{kind}the pair with one part taken out", box=box.SIMPLE_HEAD)
-    for name in ("variant", "best U", "against full", "feasible", "trained", "distinct of seeds"):
+    titles = ("variant", "best U", "against full", "early", "trained", "distinct", "satisfied")
+    for name in titles:
         grid.add_column(name)
     for name, row in result["variants"].items():
         best, gap = row["median_best_u"], row["median_u_against_full"]
+        early, good = row["mean_early_u_against_full"], row["satisfied_share"]
         grid.add_row(
             name,
             "none" if best is None else f"{best:.2f}",
             "" if gap is None else f"{gap:+.2f}",
-            f"{row['feasible']:.0f}",
+            "" if early is None else f"{early:+.2f}",
             f"{row['trainings']:.0f}",
             f"{row['distinct']:.0f} of {row['emission_seeds']} ({row['refused']:.0f} refused)",
+            "not looked at" if good is None else f"{100 * good:.0f} %",
         )
     out.print(grid)
     told = result["no_certificate"]

@@ -13,9 +13,9 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hil.report import plausible
+from hil.report import vertices as by_vertex
 from hil.report.figures import NETWORK_COLUMNS, figure_text
-
-INK, MUTED, GOOD, BAD, ACCENT = "#1f2933", "#7b8794", "#0f7b4f", "#c0392b", "#2457d6"
+from hil.report.style import ACCENT, BAD, GOOD, INK, MUTED, layout
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,10 @@ def render(
     networks += result["not_certified"]
     if result["least_violating"]:
         networks.append(result["least_violating"])
-    figures = [scatter(result, points)] + ([power(trace)] if trace else [])
+    vertices = result.get("vertices")  # runs of earlier versions have none
+    figures = {"search": scatter(result, points)}
+    figures |= {"power": power(trace)} if trace else {}
+    figures |= {"vertices": by_vertex.figure(vertices)} if vertices else {}
     return environment.get_template("synthesis.html.j2").render(
         result=result,
         networks=networks,
@@ -68,7 +71,9 @@ def render(
         figure_text=figure_text,
         best=result["certified"][0] if result["certified"] else None,
         plausible=plausible,
-        plots=[_plot(figure, index) for index, figure in enumerate(figures)],
+        vertices=vertices,
+        vertices_shown=by_vertex.SHOWN,
+        plots={name: _plot(f, i) for i, (name, f) in enumerate(figures.items())},
     )
 
 
@@ -120,7 +125,7 @@ def scatter(result: Mapping[str, Any], points: Sequence[SearchPoint]) -> go.Figu
             )
         if limit["metric"] == "accuracy" and limit["search_limit"] is not None:
             figure.add_hline(y=limit["search_limit"], line={"color": BAD, "dash": "dash"})
-    _layout(figure, f"energy per inference, mJ ({result['provenance']})", "accuracy, %")
+    layout(figure, f"energy per inference, mJ ({result['provenance']})", "accuracy, %")
     return figure
 
 
@@ -142,17 +147,5 @@ def power(trace: PowerTrace) -> go.Figure:
             annotation_text=name.replace("_", " "), annotation_position="top left",
             annotation_font={"size": 10, "color": colour},
         )  # fmt: skip
-    _layout(figure, "board time, s", f"power on {trace.rail}, W")
+    layout(figure, "board time, s", f"power on {trace.rail}, W")
     return figure
-
-
-def _layout(figure: go.Figure, x_title: str, y_title: str) -> None:
-    figure.update_layout(
-        template="plotly_white",
-        height=430,
-        margin={"l": 60, "r": 20, "t": 30, "b": 50},
-        xaxis_title=x_title,
-        yaxis_title=y_title,
-        legend={"orientation": "h", "y": 1.12},
-        font={"family": "system-ui, sans-serif", "color": INK},
-    )

@@ -34,6 +34,7 @@ from hil.synth.plausible_fields import (
 from hil.synth.records import ACCURACY
 from hil.synth.requirements import Requirement, describe
 from hil.synth.searchspace import identity, network_name, uniform_level
+from hil.synth.vertices import vertices_json
 from hil.synth.work import Contender
 
 SCHEMA = "hil/synthesis@1"
@@ -85,6 +86,7 @@ def result_json(
         "not_certified": [e for e in ranked if not e["verdict"].startswith("feasible")],
         "least_violating": _least_entry(outcome),
         "generator": _generator(outcome),
+        "vertices": vertices_json(outcome.inquisitor, outcome.bench.changes),
         "compare": compare_json(job, outcome.inquisitor, outcome.reference, attempts),
         "cost": cost_fields(outcome, wall_s),
         "notes": list(outcome.bench.notes),

@@ -83,6 +83,23 @@ def result(**changes):
     return {**made, **changes}
 
 
+VERTICES = {
+    "metric": "energy_mj",
+    "provenance": "predicted",
+    "measured_networks": 24,
+    "trained_networks": 14,
+    "rows": [
+        {
+            "vertex": f"stage{i}",
+            "change": f"stage{i} dropped",
+            "saves": 1.0 / (i + 1),
+            "accuracy_points": None if i == 3 else -0.1 * i,
+            "macs": -1000.0,
+            "parameters": -10.0,
+        }
+        for i in range(20)
+    ],
+}
 POINTS = [
     SearchPoint("refused", 3.8, None, "refused"),
     SearchPoint("net-a", 1.28, 98.5, "certified"),
@@ -104,6 +121,26 @@ def test_a_figure_that_is_unknown_is_a_dash_and_never_zero():
     column = next(c for c in NETWORK_COLUMNS if c.field == "latency_p99_ms")
 
     assert figure_text(network("n"), column) == ("-", "")
+
+
+def test_vertices_are_shown_by_cost_with_what_hangs_on_them():
+    page = render(result(vertices=VERTICES), POINTS, TRACE)
+
+    body = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert "PREDICTED by the inquisitor from 24 networks measured and 14 trained" in body
+    row = next(line for line in body.splitlines() if "<td>stage1</td>" in line)
+    assert "<td>0.5</td><td>-0.10</td>" in row
+    unknown = next(line for line in body.splitlines() if "<td>stage3</td>" in line)
+    assert "<td>unknown</td>" in unknown
+    assert "The 15 costliest of 20" in body
+    assert "<td>stage15</td>" not in body
+
+
+def test_a_run_of_an_earlier_version_has_a_page_too():
+    body = re.sub(r"<script.*?</script>", "", render(result(), POINTS, None), flags=re.S)
+
+    assert "What each vertex costs" not in body
+    assert "Power while measured" not in body
 
 
 def test_names_cannot_smuggle_script_into_the_page():
@@ -143,14 +180,14 @@ def test_numbers_keep_so_many_digits(value, digits, fixed, text):
 
 
 @pytest.mark.slow
-def test_a_real_browser_draws_both_plots(tmp_path):
+def test_a_real_browser_draws_all_plots(tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         if os.environ.get("CI"):
             pytest.fail("Chromium is missing in CI")
         pytest.skip("needs Chromium (Debian: apt install chromium)")
     page = tmp_path / "report.html"
-    page.write_text(render(result(), POINTS, TRACE), encoding="utf-8")
+    page.write_text(render(result(vertices=VERTICES), POINTS, TRACE), encoding="utf-8")
     words = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000"]
 
     done = subprocess.run(
@@ -162,5 +199,5 @@ def test_a_real_browser_draws_both_plots(tmp_path):
     )
 
     drawn = re.findall(r'<svg[^>]*class="main-svg"', done.stdout)
-    assert len(drawn) >= 2
+    assert len(drawn) >= 3
     assert "board time, s" in re.sub(r"<script.*?</script>", "", done.stdout, flags=re.S)
