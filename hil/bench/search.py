@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.bench.search_entrants import Entrant
+from hil.bench.search_journal import Journal
 from hil.bench.search_run import Trace, run_search
 from hil.bench.search_summary import level_summary
 from hil.bench.search_table import (
@@ -43,6 +44,7 @@ class Plan:
         semi_seeds: the same on the semi-synthetic tables; 0 leaves them out.
         budget: trainings.
         jobs: processes.
+        run: folder where searches that ended are kept and looked up; None keeps nothing.
     """
 
     table: Path
@@ -54,6 +56,7 @@ class Plan:
     semi_seeds: int
     budget: int
     jobs: int = 2
+    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Work:
     share: float
     entrant: Entrant
     seed: int
+
+    @property
+    def key(self) -> str:
+        """Names the search in a journal."""
+        return f"{self.label}|{self.share!r}|{self.entrant.name}|{self.entrant.batch}|{self.seed}"
 
 
 def run_bench(plan: Plan, progress: Callable[[int, int, Work], None]) -> dict[str, Any]:
@@ -79,8 +87,14 @@ def run_bench(plan: Plan, progress: Callable[[int, int, Work], None]) -> dict[st
     worlds = _worlds(plan)
     work = list(_work(plan, worlds))
     traces: dict[Work, Trace] = {}
-    for one, trace in _run(plan, work, worlds):
+    journal = _journal(plan, worlds)
+    for one in work:
+        if journal is not None and (known := journal.get(one.key)) is not None:
+            traces[one] = known
+    for one, trace in _run(plan, [w for w in work if w not in traces], worlds):
         traces[one] = trace
+        if journal is not None:
+            journal.put(one.key, trace)
         progress(len(traces), len(work), one)
     tables: dict[str, Any] = {}
     for (label, share), world in worlds.items():
@@ -110,6 +124,19 @@ def run_bench(plan: Plan, progress: Callable[[int, int, Work], None]) -> dict[st
     }
 
 
+def _journal(plan: Plan, worlds: dict[tuple[str, float], World]) -> Journal | None:
+    if plan.run is None:
+        return None
+    table = next(iter(worlds.values())).table
+    settings = {
+        "table_sha256": table.sha256,
+        "dataset": plan.dataset,
+        "accuracy": plan.accuracy,
+        "budget": plan.budget,
+    }
+    return Journal(plan.run / "searches.jsonl", settings)
+
+
 def _merit_json(merit: Merit) -> dict[str, Any]:
     return {
         "rule": "mean of the other trainings of the same graph; of a graph trained once, "
@@ -133,12 +160,14 @@ def _worlds(plan: Plan) -> dict[tuple[str, float], World]:
 
 
 def _work(plan: Plan, worlds: dict[tuple[str, float], World]) -> Iterator[Work]:
-    for label, share in worlds:
-        seeds = plan.seeds if label == "measured" else plan.semi_seeds
-        for entrant in plan.entrants:
-            most = seeds if entrant.seeds is None else min(seeds, entrant.seeds)
-            for seed in range(most):
-                yield Work(label, share, entrant, seed)
+    # Seed by seed, so that what an interrupted benchmark leaves is paired.
+    for seed in range(max(plan.seeds, plan.semi_seeds)):
+        for label, share in worlds:
+            seeds = plan.seeds if label == "measured" else plan.semi_seeds
+            for entrant in plan.entrants:
+                most = seeds if entrant.seeds is None else min(seeds, entrant.seeds)
+                if seed < most:
+                    yield Work(label, share, entrant, seed)
 
 
 def _run(

@@ -80,6 +80,7 @@ def search(
         semi_seeds=min(seeds, SEMI_SEEDS) if semi_seeds is None else semi_seeds,
         budget=budget,
         jobs=jobs,
+        run=run,
     )
     _on_table(plan, as_json)
 

@@ -301,6 +301,25 @@ def test_two_processes_find_what_one_finds(tmp_path):
     assert found(1) == found(2)
 
 
+def test_a_benchmark_that_was_cut_off_runs_only_what_is_missing(tmp_path):
+    path = saved(made_up(), tmp_path / "cells.npz")
+
+    def found(seeds: int) -> tuple[dict, list[int]]:
+        ran = []
+        shares, who = (0.3,), entrants(["random"])
+        plan = Plan(
+            path, "c100", "c100_valid_acc_200ep", shares, who, seeds, 0, 15, 1, tmp_path / "run"
+        )
+        result = run_bench(plan, lambda _done, _of, last: ran.append(last.seed))
+        return result["levels"]["0.3"]["methods"]["random"], ran
+
+    assert found(2)[1] == [0, 1]
+    row, ran = found(3)
+    assert ran == [2]
+    assert row["seeds"] == 3
+    assert found(3) == (row, [])
+
+
 def test_a_table_that_lacks_a_column_or_a_cell_says_so(tmp_path):
     table = made_up()
     path = saved(table, tmp_path / "cells.npz")
