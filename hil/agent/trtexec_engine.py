@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 
-from . import blobs, checks, plans, procs, trtexec
+from . import blobs, checks, plans, procs, trt_refusals, trtexec
 from .clock import Deadline, now_ns
 from .errors import AgentError
 from .power import PowerReader
@@ -33,6 +33,8 @@ _BUILD_FIXES = (
     ("Plugin not found", "unsupported_operator", "`hil check` names what fits"),
     ("arse onnx file", "parse_failed", "`hil check` the network"),
 )
+# What TensorRT warns of before it builds without INT8 what was to be INT8.
+_NO_INT8 = "int8 support requested on hardware without native int8 support"
 _STATIC = "does not take explicit shapes"
 
 
@@ -56,6 +58,8 @@ def build(board, want, onnx, target):
     """
     program = _program(board)
     known = trtexec.help_text(board, program)
+    with open(onnx, "rb") as file:
+        trt_refusals.hold_quantised(want["precision"], file.read())
     argv = [program] + build_flags(known, want, onnx, target)
     done = board.run(argv, _BUILD_LIMIT_S)
     if done.status != 0 and _STATIC in done.output + done.errors:
@@ -63,6 +67,8 @@ def build(board, want, onnx, target):
         done = board.run([program] + build_flags(known, fixed, onnx, target), _BUILD_LIMIT_S)
     if done.status != 0 or not os.path.exists(target):
         raise _build_failure(board, done)
+    if _NO_INT8 in (done.output + done.errors).lower():
+        raise trt_refusals.no_int8()
     tried = board.run(
         [program, "--loadEngine=" + target, "--iterations=1", "--duration=0", "--warmUp=0"],
         _PROBE_LIMIT_S,
@@ -84,8 +90,10 @@ def build_flags(known, want, onnx, target):
     pool = "--memPoolSize=workspace:%d" if "--memPoolSize" in known else "--workspace=%d"
     only = "--skipInference" if "--skipInference" in known else "--buildOnly"
     flags = ["--onnx=" + onnx, "--saveEngine=" + target, pool % want["workspace_mib"], only]
-    if want["precision"] == "fp16" and "--fp16" in known:
+    if want["precision"] in ("fp16", "int8") and "--fp16" in known:
         flags.append("--fp16")
+    if want["precision"] == "int8" and "--int8" in known:
+        flags.append("--int8")
     if want["shapes"]:
         said = ",".join(
             "%s:%s" % (name, "x".join(map(str, dims)))

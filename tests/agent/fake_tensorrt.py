@@ -30,6 +30,7 @@ def make(version, lists, library):
     trt = types.SimpleNamespace(__version__=version, init_libnvinfer_plugins=lambda *_: True)
     trt.launches = []
     trt.memory_full = False
+    trt.fast_int8 = True
 
     def real(kind):
         ever = {name for names in lists.values() for name in names.get(kind.__name__, ())}
@@ -214,6 +215,10 @@ def _building(trt, real, version):
         @property
         def platform_has_fast_fp16(self):
             return False
+
+        @property
+        def platform_has_fast_int8(self):
+            return trt.fast_int8
 
         def build_serialized_network(self, network, config):
             shapes = config._profiles[0]._shapes if config._profiles else {}

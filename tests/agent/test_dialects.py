@@ -18,6 +18,7 @@ from hil.agent.trt_engine import Engine
 
 HERE = Path(__file__).parent
 RELEASES = ("8.6.1", "10.0.1", "10.3.0", "10.16.1.11", "11.4.0.106")
+STEP = 0.25
 WEIGHT = (np.arange(12, dtype=np.float32).reshape(3, 4) - 5) / 7
 
 
@@ -37,6 +38,20 @@ def network(batch=1, operator="Relu", half=False):
     )
     opsets = [helper.make_opsetid("", 13)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=7).SerializeToString()
+
+
+def quantised():
+    """`network` with its input rounded to INT8 by a pair of nodes."""
+    model = onnx.load_from_string(network())
+    ends = [("QuantizeLinear", "x", "q"), ("DequantizeLinear", "q", "d")]
+    pair = [helper.make_node(kind, [a, "s", "z"], [b], name=kind) for kind, a, b in ends]
+    model.graph.node[0].input[0] = "d"
+    nodes = [*pair, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(STEP), "s"))
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "z"))
+    return model.SerializeToString()
 
 
 @pytest.fixture(scope="session")
@@ -157,6 +172,45 @@ def test_fp16_is_a_flag_up_to_10_and_the_networks_own_from_11(board):
     assert (refusal.code, "--precision fp16" in refusal.fix) == ("build_failed", True)
     assert board.build(network(half=True), precision="fp16")[0] == []
     assert "float16" in board.build(network(half=True))[0][0]
+
+
+def test_int8_comes_with_the_network_and_up_to_10_needs_a_flag_too(board):
+    notes, plan = board.build(quantised(), precision="int8")
+
+    assert notes == []
+    # FP16 for what is not quantised goes along where the GPU is fast at it; the fake one is not.
+    assert plan["flags"] == ([] if board.typed else ["INT8"])
+    engine = board.load()
+    x = np.array([[0.4, -2.1, 3.0]], np.float32)
+    np.testing.assert_allclose(
+        ran(engine, x), np.maximum(np.rint(x / STEP) * STEP @ WEIGHT, 0), rtol=1e-5
+    )
+    engine.close()
+
+
+def test_int8_and_a_quantised_network_go_together_or_not_at_all(board):
+    plain = board.refused(network(), precision="int8")
+    assert (plain.code, "not quantised" in plain.message) == ("build_failed", True)
+    assert "--calibrate" in plain.fix
+    for precision in ("fp16", "fp32"):
+        refusal = board.refused(quantised(), precision=precision)
+        assert (refusal.code, "is quantised" in refusal.message) == ("build_failed", True)
+        assert "int8" in refusal.fix
+
+
+def test_a_gpu_without_int8_refuses_it_before_anything_is_built(board):
+    board.trt.fast_int8 = False
+    if board.typed:  # 11 has no word for it: it runs on no GPU without INT8
+        assert board.build(quantised(), precision="int8")[0] == []
+        return
+
+    refusal = board.refused(quantised(), precision="int8")
+
+    assert refusal.code == "build_failed"
+    assert "no fast INT8" in refusal.message
+    assert "platform_has_fast_int8" in refusal.why
+    assert "fp16" in refusal.fix
+    assert not (board.folder / "plan").exists()
 
 
 def test_a_float16_network_is_fed_and_read_as_such(board):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -158,6 +159,38 @@ def test_refusals_name_the_node_by_its_name(board, data, code, words):
 
     assert refusal["code"] == code
     assert words in refusal["why"]
+
+
+def quantised():
+    """The network with its input rounded to INT8 by a pair of nodes."""
+    model = onnx.load_from_string(network())
+    ends = [("QuantizeLinear", "x", "q"), ("DequantizeLinear", "q", "d")]
+    model.graph.node[0].input[0] = "d"
+    nodes = [helper.make_node(kind, [a, "s", "z"], [b], name=kind) for kind, a, b in ends]
+    nodes += model.graph.node
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "s"))
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "z"))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"),
+    [("int8", "no fast INT8"), ("fp16", "is quantised"), ("fp32", "is quantised")],
+)
+def test_a_tx2_builds_no_quantised_network(board, precision, said):
+    refusal = board.agent.error("engine_build", **board.request(quantised(), precision=precision))
+
+    assert refusal["code"] == "build_failed"
+    assert said in refusal["message"]
+    assert refusal["fix"]
+
+
+def test_a_tx2_has_no_int8_for_any_network(board):
+    refusal = board.agent.error("engine_build", **board.request(network(), precision="int8"))
+
+    assert "no fast INT8" in refusal["message"]
 
 
 def test_a_plan_of_another_runtime_is_refused(board):

@@ -61,6 +61,11 @@ class Network:
     outputs: tuple[Tensor, ...]
     nodes: int
 
+    @property
+    def is_quantised(self) -> bool:
+        """Whether a node is a QuantizeLinear or DequantizeLinear (NodeProto.op_type, field 4)."""
+        return b"\x22\x0eQuantizeLinear" in self.data or b"\x22\x10DequantizeLinear" in self.data
+
 
 @dataclass(frozen=True)
 class Request:
