@@ -49,6 +49,7 @@ def check(
         opset=config.runtime.opset,
         precision=precision or config.runtime.precision,
         board=config.board,
+        offered=config.runtime.offered,
         shapes=parse_shapes(shape or ()),
     )
     data = read_model(model)

@@ -16,6 +16,7 @@ from hil.cli.terminal import err, say
 from hil.core.errors import MeasurementError
 
 if TYPE_CHECKING:
+    from hil.cli.network import Network
     from hil.core.evidence import Evidence
     from hil.device.config import DeviceConfig
     from hil.device.session import EngineInfo, Session
@@ -213,16 +214,17 @@ class Looking:
             self._status.stop()
 
 
-def engine_json(model: str, info: EngineInfo) -> dict[str, Any]:
+def engine_json(network: Network, info: EngineInfo) -> dict[str, Any]:
     """Return the engine as results name it."""
     memory = info.device_memory_bytes
     return {
-        "model": model,
+        "model": network.name,
         "onnx_sha256": info.spec.onnx_sha256,
         "engine_sha256": info.engine_sha256,
         "engine_cached": info.cached,
         "build_s": info.build_s,
         "precision": info.spec.precision,
+        "quantisation": network.quantisation(info.spec.precision),
         "runtime": f"{info.spec.runtime} {info.runtime_version}",
         "inputs": [asdict(tensor) for tensor in info.inputs],
         "memory_mib": None if memory is None else memory / 2**20,

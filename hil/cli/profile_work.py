@@ -187,7 +187,7 @@ class Work:
         limits = judged(self.wishes.limits, figures)
         return {
             **figures,
-            **engine_json(self.network.name, info),
+            **engine_json(self.network, info),
             "state": seen_state(evidence),
             **board_json(desk.session),
             "limits": limits,
@@ -303,7 +303,17 @@ def joined_builds(results: Sequence[Result]) -> Result:
             }
     worst = max((r["validity"] for r in results), key=["valid", "suspect", "invalid"].index)
     reasons = [f"build {k}: {why}" for k, r in enumerate(results, 1) for why in r["reasons"]]
-    kept = ("provenance", "rail", "model", "onnx_sha256", "precision", "runtime", "device", "board")
+    kept = (
+        "provenance",
+        "rail",
+        "model",
+        "onnx_sha256",
+        "precision",
+        "quantisation",
+        "runtime",
+        "device",
+        "board",
+    )
     return {
         "schema": SCHEMA_BUILDS,
         **{name: first[name] for name in kept},

@@ -30,15 +30,13 @@ from onnx import helper, numpy_helper
 from onnxruntime import quantization
 
 from hil.core.errors import ConfigError, ExportError
+from hil.net.quantrules import PAIR, QUANTISED_OPERATORS, not_quantisable
 
 Method = Literal["minmax", "percentile"]
 METHODS: tuple[Method, ...] = get_args(Method)
 PERCENTILE = 99.99
 """Share of an activation's values, in percent, that `percentile` keeps from being clipped."""
-QUANTISED_OPERATORS = ("Conv", "Gemm", "MatMul")
-"""Operators that compute in INT8; TensorRT fuses what follows them."""
-PAIR = ("QuantizeLinear", "DequantizeLinear")
-_OLDEST_OPSET, _PER_CHANNEL_OPSET = 10, 13
+_PER_CHANNEL_OPSET = 13
 _MOST_BATCH = 32
 _NOTE = "hil.calibration"
 
@@ -179,24 +177,9 @@ def evenly(values: NDArray[Any], count: int) -> NDArray[Any]:
 
 
 def _refuse(model: onnx.ModelProto) -> None:
-    inner = [n for n in model.graph.node for a in n.attribute if a.HasField("g") or a.graphs]
-    opset = max((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=0)
-    half = [t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16]
-    known = {node.op_type for node in model.graph.node}
-    if known & set(PAIR):
-        what, fix = "the network is quantised already", "ask for int8 without calibration"
-    elif opset < _OLDEST_OPSET:
-        what, fix = f"opset {opset} has no QuantizeLinear", "export at opset 13"
-    elif half:
-        what, fix = f"its weights are float16 ({half[0]})", "quantise the float32 network"
-    elif inner:
-        what = f"{inner[0].name or inner[0].op_type} ({inner[0].op_type}) holds a subgraph"
-        fix = "export it without branches, or ask for fp16"
-    elif not known & set(QUANTISED_OPERATORS):
-        what, fix = f"it has no {', '.join(QUANTISED_OPERATORS)}", "ask for fp16"
-    else:
-        return
-    raise ExportError("the network cannot be made INT8", why=what, fix=fix)
+    reason = not_quantisable(model)
+    if reason is not None:
+        raise ExportError("the network cannot be made INT8", why=reason[0], fix=reason[1])
 
 
 def _batches(model: onnx.ModelProto, samples: Samples) -> Iterator[dict[str, NDArray[Any]]]:
