@@ -12,6 +12,7 @@ LONGEST_WINDOWS_S = 7200
 _MOST_BLOCKS = 1000
 _MOST_SOURCES = 8
 _MOST_STEPS = 200
+_MOST_PROFILES = 32
 
 
 def load(params):
@@ -83,6 +84,7 @@ def build(params):
         "precision": checks.text(params, "precision", PRECISIONS),
         "workspace_mib": checks.integer(params, "workspace_mib", 1, 1 << 20, 512),
         "shapes": checks.shapes(params, "shapes"),
+        "profiles": checks.ranges(params, "profiles", _MOST_PROFILES),
         "build_index": checks.integer(params, "build_index", 0, 1 << 20, 0),
         "detailed": checks.flag(params, "detailed", False),
     }

@@ -31,6 +31,7 @@ def run(board, store, job):
     duration_s = checks.integer(job.params, "duration_s", 1, 600, 3)
     target = store.fresh()
     argv = [program] + flags(help_text(board, program), engine, target, warmup_ms, duration_s)
+    argv += at_shapes(checks.shapes(job.params, "shapes"))
     try:
         done = board.run(argv, _GRACE_S + 3.0 * duration_s)
         if done.status != 0 or not filled(target):
@@ -56,6 +57,18 @@ def flags(known, engine, times, warmup_ms, duration_s):
         "--noDataTransfers",
         "--exportTimes=" + times,
     ]
+
+
+def at_shapes(shapes):
+    """The arguments that run an engine of changing shape at given ones; none without."""
+    return ["--shapes=" + shapes_text(shapes)] if shapes else []
+
+
+def shapes_text(shapes):
+    """Shapes of inputs as trtexec reads them."""
+    return ",".join(
+        "%s:%s" % (name, "x".join(map(str, dims))) for name, dims in sorted(shapes.items())
+    )
 
 
 def help_text(board, program):

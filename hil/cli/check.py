@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hil.cli.network import check_precision, parse_shapes
+from hil.cli.network import check_precision
 from hil.cli.options import DeviceOption, JsonOption, PrecisionOption, ShapeOption, load_device
+from hil.cli.shaping import parse_shapes
 from hil.cli.terminal import out, print_json, say
 from hil.core.errors import ExportError
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from hil.cli.calibrating import PrecisionWish, calibration_folder, read_calibration
-from hil.cli.network import check_precision, parse_shapes
+from hil.cli.network import check_precision
+from hil.cli.shaping import parse_shapes
 from hil.core.errors import ConfigError, ExportError
 
 _WORKER = "import sys; from hil.agent.main import main; sys.exit(main(['worker']))"

@@ -228,7 +228,22 @@ def engine_json(network: Network, info: EngineInfo) -> dict[str, Any]:
         "runtime": f"{info.spec.runtime} {info.runtime_version}",
         "inputs": [asdict(tensor) for tensor in info.inputs],
         "memory_mib": None if memory is None else memory / 2**20,
+        "optimisation_profiles": _profiles_json(info),
         "messages": list(info.messages),
+    }
+
+
+def _profiles_json(info: EngineInfo) -> dict[str, Any] | None:
+    """Return what shapes an engine was built for and which of them is run; None for one shape."""
+    if not info.spec.profiles:
+        return None
+    return {
+        "built": [
+            {name: {"min": low, "opt": best, "max": high} for name, (low, best, high) in p.items()}
+            for p in info.spec.profiles
+        ],
+        "used": info.profile,
+        "shapes": {name: list(shape) for name, shape in info.spec.shapes.items()},
     }
 
 

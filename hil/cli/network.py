@@ -5,21 +5,20 @@ What the board's TensorRT would refuse is refused here, before the board is touc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.cli.calibrating import PrecisionWish, calibration_folder, read_calibration
+from hil.cli.shaping import parse_ranges, parse_shapes, run_shapes
 from hil.core.errors import ConfigError, ExportError
 from hil.device.precisions import require_precision
 
 if TYPE_CHECKING:
     from hil.device.config import DeviceConfig
-    from hil.device.session import EngineInfo, EngineSpec, Session
+    from hil.device.session import EngineInfo, EngineSpec, Range, Session
 
-_SHAPE = re.compile(r"(?P<name>.+)=(?P<sizes>\d+(?:x\d+)*)")
 PRECISIONS = ("fp16", "fp32", "int8")
 
 
@@ -31,6 +30,7 @@ class Network:
         name: how it is shown: the path as given.
         data: the ONNX file.
         shapes: of inputs that are open in the file.
+        profiles: optimisation profiles to build; none builds one for exactly `shapes`.
         int8: the file with the scales of INT8; None where it is not to be built so.
     """
 
@@ -38,6 +38,7 @@ class Network:
     data: bytes
     shapes: Mapping[str, tuple[int, ...]]
     int8: bytes | None = None
+    profiles: tuple[Mapping[str, Range], ...] = ()
 
     def at(self, precision: str) -> bytes:
         """Return the file that is built with a precision.
@@ -64,6 +65,7 @@ def read_network(
     shapes: Sequence[str] = (),
     batch: int | None = None,
     wish: PrecisionWish | None = None,
+    ranges: Sequence[str] = (),
 ) -> Network:
     """Read a network and refuse what the device's runtime would not take.
 
@@ -72,6 +74,7 @@ def read_network(
         config: the device.
         shapes: of open inputs, NAME=1x3x224x224.
         batch: size of inputs whose first dimension is open.
+        ranges: optimisation profiles, each NAME=MIN:OPT:MAX[,...].
         wish: precisions that it will be built with, and data for INT8; by default the device's.
 
     Raises:
@@ -81,9 +84,10 @@ def read_network(
     from hil.net.onnxcheck import inspect, read_model
 
     data = read_model(model)
-    given = parse_shapes(shapes)
+    profiles = parse_ranges(ranges)
+    given = run_shapes(parse_shapes(shapes), profiles)
     info = inspect(data)
-    unknown = sorted(set(given) - {spec.name for spec in info.inputs})
+    unknown = sorted(set(given).union(*profiles) - {spec.name for spec in info.inputs})
     if unknown:
         raise ConfigError(
             f"{model} has no input {unknown[0]!r}",
@@ -109,7 +113,7 @@ def read_network(
         )
     _refuse_untakeable(data, config)
     int8 = _at_int8(str(model), data, config, wish or PrecisionWish())
-    return Network(str(model), data, given, int8)
+    return Network(str(model), data, given, int8, profiles)
 
 
 def _at_int8(name: str, data: bytes, config: DeviceConfig, wish: PrecisionWish) -> bytes | None:
@@ -164,21 +168,6 @@ def read_networks(
         )
         for model, mine in zip(models, names, strict=True)
     ]
-
-
-def parse_shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Read shapes such as input=1x3x224x224.
-
-    Raises:
-        ConfigError: one that is none.
-    """
-    shapes = {}
-    for text in given:
-        match = _SHAPE.fullmatch(text)
-        if match is None:
-            raise ConfigError(f"{text!r} is no shape", fix="write it as NAME=1x3x224x224")
-        shapes[match["name"]] = tuple(int(size) for size in match["sizes"].split("x"))
-    return shapes
 
 
 def _refuse_untakeable(data: bytes, config: DeviceConfig) -> None:
@@ -239,4 +228,5 @@ def spec_of(
         shapes=network.shapes,
         build_index=build_index,
         cuda_graph=runtime.cuda_graph,
+        profiles=network.profiles,
     )

@@ -28,6 +28,7 @@ from hil.cli.options import (
 )
 from hil.cli.profile_run import Asked, ProfileRun, conclude
 from hil.cli.profile_work import Wishes
+from hil.cli.shaping import RangeOption
 
 ModelArgument = Annotated[Path, typer.Argument(help="The network, an ONNX file.")]
 TargetOption = Annotated[
@@ -78,6 +79,7 @@ def profile(
     calibrate: CalibrateOption = None,
     calibration_method: MethodOption = "minmax",
     shape: ShapeOption = None,
+    shapes: RangeOption = None,
     batch: BatchOption = None,
     target_ci: TargetOption = None,
     limit: LimitOption = None,
@@ -104,6 +106,7 @@ def profile(
     asked = Asked(
         model, tuple(shape or ()), batch, builds, tuple(sweep or ()), reference, evidence,
         calibrate=calibrate, method=calibration_method,
+        ranges=tuple(shapes or ()),
         latency_only=latency_only, explain=explain_energy, keep=keep, as_json=as_json,
     )  # fmt: skip
     given = target_ci or ("1%" if not limits and blocks is None else None)

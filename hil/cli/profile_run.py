@@ -44,6 +44,7 @@ class Asked:
     evidence: Path | None
     calibrate: str | None
     method: str
+    ranges: tuple[str, ...]
     latency_only: bool
     explain: bool
     keep: bool
@@ -117,7 +118,7 @@ class ProfileRun:
         wish = PrecisionWish(
             tuple(precisions or {self.wishes.precision}), asked.calibrate, asked.method
         )
-        network = read_network(asked.model, config, asked.shapes, asked.batch, wish)
+        network = read_network(asked.model, config, asked.shapes, asked.batch, wish, asked.ranges)
         other = None
         if asked.reference is not None:
             other = read_network(asked.reference, config, wish=wish)

@@ -135,7 +135,7 @@ class AgentSession:
             return self._built(trtexec_run.by_trtexec(spec))
 
     def _built(self, spec: EngineSpec) -> EngineInfo:
-        params = {
+        params: dict[str, Any] = {
             "onnx": spec.onnx_sha256,
             "runtime": spec.runtime,
             "precision": spec.precision,
@@ -143,6 +143,11 @@ class AgentSession:
             "shapes": {name: list(shape) for name, shape in spec.shapes.items()},
             "build_index": spec.build_index,
         }
+        if spec.profiles:
+            params["profiles"] = [
+                {name: [list(shape) for shape in each] for name, each in ranges.items()}
+                for ranges in spec.profiles
+            ]
         answer = self._link.client.request("engine_build", params, timeout_s=BUILD_S)
         return engine_info(spec, answer)
 

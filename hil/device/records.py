@@ -35,7 +35,9 @@ def board_info(name: str, probe: Mapping[str, Any]) -> BoardInfo:
 
 def engine_params(info: EngineInfo) -> dict[str, Any]:
     """Return how requests to the agent name an engine."""
-    named = {"engine": info.engine_sha256, "runtime": info.spec.runtime}
+    named: dict[str, Any] = {"engine": info.engine_sha256, "runtime": info.spec.runtime}
+    if info.spec.profiles:  # else the plan has one shape
+        named["shapes"] = {name: list(shape) for name, shape in info.spec.shapes.items()}
     return {**named, "cuda_graph": True} if info.spec.cuda_graph else named
 
 
@@ -62,6 +64,7 @@ def engine_info(spec: EngineSpec, answer: Mapping[str, Any]) -> EngineInfo:
             platform=answer.get("platform"),
             dialect=answer.get("dialect"),
             via=answer.get("via"),
+            profile=None if answer.get("profile") is None else int(answer["profile"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError("the answer to a build cannot be read", why=repr(error)) from error

@@ -25,11 +25,18 @@ class TensorInfo:
     shape: tuple[int, ...]
 
 
+Shape = tuple[int, ...]
+Range = tuple[Shape, Shape, Shape]
+"""Smallest, best and largest shape of an input in an optimisation profile."""
+
+
 @dataclass(frozen=True)
 class EngineSpec:
     """What to build on the board. `build_index` k > 0 asks for a fresh build in its own slot.
 
     `cuda_graph` says how it is run: one CUDA graph an inference (TensorRT), not every kernel.
+    `profiles` are TensorRT's optimisation profiles, each the smallest, best and largest shape of
+    open inputs; none builds one for exactly `shapes`, which is what is run in any case.
     """
 
     onnx_sha256: str
@@ -39,6 +46,7 @@ class EngineSpec:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     build_index: int = 0
     cuda_graph: bool = False
+    profiles: tuple[Mapping[str, Range], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class EngineInfo:
         messages: what the builder said that a person should see.
         platform: the GPU that the plan is good for (`sm_6.2`), or the kind of CPU.
         dialect: how this release of TensorRT was spoken to; None for other runtimes.
+        profile: number of the optimisation profile that `spec.shapes` is run in; None where no
+            input is open.
         via: what reached the GPU: pycuda or libcudart; None where nothing had to.
     """
 
@@ -69,6 +79,7 @@ class EngineInfo:
     platform: str | None = None
     dialect: str | None = None
     via: str | None = None
+    profile: int | None = None
 
 
 @dataclass(frozen=True)

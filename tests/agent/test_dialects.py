@@ -107,9 +107,9 @@ class Board:
         notes = trt_build.build(self.trt, self.dialect, want, StderrLog())
         return notes, json.loads(plan.read_bytes().partition(b"\n")[0])
 
-    def load(self):
+    def load(self, shapes=None):
         device = CudartDevice(self.library)
-        return Engine(self.trt, self.dialect, device, str(self.folder / "plan"))
+        return Engine(self.trt, self.dialect, device, str(self.folder / "plan"), shapes)
 
     def refused(self, data, **more):
         with pytest.raises(AgentError) as failure:
@@ -154,10 +154,60 @@ def test_open_shapes_get_a_profile_of_exactly_the_shape_asked(board):
     _, plan = board.build(data, shapes={"x": [2, 3]})
     engine = board.load()
 
-    assert plan["shapes"] == {"x": [[2, 3]] * 3}
+    assert plan["profiles"] == [{"x": [[2, 3]] * 3}]
     assert engine.outputs[0].shape == (2, 4)
     x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_allclose(ran(engine, x), np.maximum(x @ WEIGHT, 0), rtol=1e-5)
+    engine.close()
+
+
+def test_several_profiles_are_built_and_the_one_that_fits_is_run(board):
+    small, large = {"x": [[1, 3], [1, 3], [4, 3]]}, {"x": [[4, 3], [8, 3], [16, 3]]}
+
+    _, plan = board.build(network(batch="n"), shapes={"x": [6, 3]}, profiles=[small, large])
+
+    assert plan["profiles"] == [small, large]
+    x = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    for shapes, number, rows in (
+        ({"x": [2, 3]}, 0, 2),
+        ({"x": [4, 3]}, 0, 4),  # both hold it, the first is taken
+        ({"x": [8, 3]}, 1, 8),
+        ({"x": [16, 3]}, 1, 16),
+        (None, 0, 1),  # the best of the first
+    ):
+        engine = board.load(shapes)
+        assert (engine.profile, engine.ranges) == (number, [small, large])
+        assert engine.outputs[0].shape == (rows, 4)
+        got = ran(engine, x[:rows])
+        np.testing.assert_allclose(got, np.maximum(x[:rows] @ WEIGHT, 0), rtol=1e-5)
+        engine.close()
+    with pytest.raises(AgentError, match="no optimisation profile holds") as refusal:
+        board.load({"x": [17, 3]})
+    assert "1: x=4x3:8x3:16x3" in refusal.value.why
+
+
+@pytest.mark.parametrize(
+    ("profiles", "shapes", "said"),
+    [
+        ([{"x": [[1, 3], [2, 3], [4, 3]]}], {"x": [5, 3]}, "no optimisation profile holds"),
+        ([{"x": [[4, 3], [2, 3], [4, 3]]}], {}, "must grow"),
+        ([{"x": [[1, 3], [2, 5], [4, 3]]}], {}, "in the network"),
+        ([{"q": [[1, 3], [2, 3], [4, 3]]}], {"x": [1, 3]}, "has no input q"),
+    ],
+)
+def test_profiles_that_do_not_fit_are_refused_before_a_build(board, profiles, shapes, said):
+    refusal = board.refused(network(batch="n"), shapes=shapes, profiles=profiles)
+
+    assert refusal.code == "unknown_shape"
+    assert said in refusal.message
+    assert not (board.folder / "plan").exists()
+
+
+def test_a_network_of_fixed_shape_has_no_profile(board):
+    board.build(network())
+    engine = board.load()
+
+    assert (engine.ranges, engine.profile) == ([], None)
     engine.close()
 
 

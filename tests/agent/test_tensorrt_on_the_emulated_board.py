@@ -146,6 +146,38 @@ def test_inputs_of_changing_shape_get_the_shape_asked_for(board):
     assert made["outputs"][0]["shape"] == [2, 4]
 
 
+def test_several_profiles_are_built_and_each_shape_is_run_in_the_one_that_holds_it(board):
+    small = {"x": [[1, 3, 8, 8], [2, 3, 8, 8], [4, 3, 8, 8]]}
+    large = {"x": [[4, 3, 8, 8], [8, 3, 8, 8], [16, 3, 8, 8]]}
+    made = board.agent.call(
+        "engine_build",
+        **board.request(network(batch="n"), shapes={"x": [8, 3, 8, 8]}, profiles=[small, large]),
+    )
+    assert (made["profile"], made["profiles"]) == (1, [small, large])
+    assert made["outputs"][0]["shape"] == [8, 4]
+
+    samples = np.random.default_rng(1).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    for rows in (1, 3, 12, 16):
+        (output,) = board.agent.call(
+            "engine_infer",
+            engine=made["engine"],
+            runtime="tensorrt",
+            shapes={"x": [rows, 3, 8, 8]},
+            inputs={"x": board.put(samples[:rows].tobytes())},
+            count=1,
+        )["outputs"]
+        got = np.frombuffer(board.blob(output["sha256"]), np.float32).reshape(rows, 4)
+        np.testing.assert_allclose(got, reference(samples[:rows]), rtol=1e-4, atol=1e-5)
+    outside = board.agent.error(
+        "engine_layers",
+        engine=made["engine"],
+        runtime="tensorrt",
+        shapes={"x": [17, 3, 8, 8]},
+        iterations=1,
+    )
+    assert (outside["code"], "x=4x3x8x8:8x3x8x8" in outside["why"]) == ("unknown_shape", True)
+
+
 @pytest.mark.parametrize(
     ("data", "code", "words"),
     [

@@ -120,6 +120,20 @@ def test_an_open_batch_needs_its_shape_and_is_built_for_it(rtx, export):
     assert wrong["code"] == "unknown_shape"
 
 
+def test_several_profiles_are_built_into_one_plan(rtx, export):
+    data = export("resnet20", batch=None)
+    small = {"input": [[1, 1, 28, 28], [2, 1, 28, 28], [4, 1, 28, 28]]}
+    large = {"input": [[8, 1, 28, 28], [16, 1, 28, 28], [32, 1, 28, 28]]}
+
+    one = rtx.build(data, profiles=[small])
+    both = rtx.build(data, profiles=[small, large], shapes={"input": [20, 1, 28, 28]})
+
+    assert one["bytes"] > 0
+    assert both["bytes"] > one["bytes"]  # kernels of their own for the large batches
+    outside = rtx.build(data, profiles=[small, large], shapes={"input": [6, 1, 28, 28]})["error"]
+    assert outside["code"] == "unknown_shape"
+
+
 def test_fp16_comes_from_the_network_and_halves_the_plan(rtx, export):
     from hil.net.half import to_half
 
