@@ -82,11 +82,18 @@ def filled(path):
     return os.path.exists(path) and os.path.getsize(path) > 0
 
 
+def ended(status):
+    """How a program ended, in words: by itself or by a signal."""
+    if status < 0:
+        return "was ended by signal %d" % -status
+    return "ended with status %d" % status
+
+
 def _failure(done):
-    ended = "took too long" if done.status is None else "ended with status %d" % done.status
+    how = "took too long" if done.status is None else ended(done.status)
     return AgentError(
         "worker_died",
-        "trtexec %s" % ended,
+        "trtexec %s" % how,
         done.tail() or None,
         "the engine may need plugins that trtexec does not load; its own figures are not needed",
     )

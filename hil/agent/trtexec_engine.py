@@ -172,7 +172,7 @@ def _watch(board, job, argv, limit_s):
         board.children.forget(process)
     if process.returncode != 0:
         told = "\n".join(said[-6:])
-        how = "ended with status %d" % process.returncode
+        how = trtexec.ended(process.returncode)
         raise AgentError("worker_died", "trtexec %s" % how, told or None, "build the engine again")
     mark = {"kind": "mark", "name": RUNTIME, "index": 0, "inferences": None}
     job.emit(dict(mark, start_ns=start_ns, stop_ns=stop_ns))
