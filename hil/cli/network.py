@@ -6,7 +6,7 @@ What the board's TensorRT would refuse is refused here, before the board is touc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,10 +207,15 @@ def build(
     config: DeviceConfig,
     precision: str | None,
     build_index: int = 0,
+    detailed: bool = False,
 ) -> EngineInfo:
-    """Ship a network and build its engine (k > 0: anew, in a slot of its own)."""
+    """Ship a network and build its engine (k > 0: anew, in a slot of its own).
+
+    `detailed` has the plan keep what the runtime's inspector can tell of its layers.
+    """
     sha256 = session.put_blob(network.at(precision or config.runtime.precision))
-    return session.build(spec_of(sha256, network, config, precision, build_index))
+    spec = spec_of(sha256, network, config, precision, build_index)
+    return session.build(replace(spec, detailed=detailed))
 
 
 def spec_of(

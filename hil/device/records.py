@@ -14,6 +14,10 @@ def engine_record(info: EngineInfo) -> dict[str, Any]:
     """Return the engine as evidence keeps it: plain data."""
     record = asdict(info)
     record["spec"]["shapes"] = {name: list(shape) for name, shape in info.spec.shapes.items()}
+    record["spec"]["profiles"] = [
+        {name: [list(shape) for shape in each] for name, each in ranges.items()}
+        for ranges in info.spec.profiles
+    ]
     for side in ("inputs", "outputs"):
         record[side] = [{**tensor, "shape": list(tensor["shape"])} for tensor in record[side]]
     record["messages"] = list(info.messages)
@@ -31,6 +35,26 @@ def board_info(name: str, probe: Mapping[str, Any]) -> BoardInfo:
         emulated=bool(probe.get("emulated")),
         raw=dict(probe),
     )
+
+
+def build_params(spec: EngineSpec) -> dict[str, Any]:
+    """Return how a build is asked of the agent."""
+    asked: dict[str, Any] = {
+        "onnx": spec.onnx_sha256,
+        "runtime": spec.runtime,
+        "precision": spec.precision,
+        "workspace_mib": spec.workspace_mib,
+        "shapes": {name: list(shape) for name, shape in spec.shapes.items()},
+        "build_index": spec.build_index,
+    }
+    if spec.detailed:
+        asked["detailed"] = True
+    if spec.profiles:
+        asked["profiles"] = [
+            {name: [list(shape) for shape in each] for name, each in ranges.items()}
+            for ranges in spec.profiles
+        ]
+    return asked
 
 
 def engine_params(info: EngineInfo) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class EngineSpec:
     `cuda_graph` says how it is run: one CUDA graph an inference (TensorRT), not every kernel.
     `profiles` are TensorRT's optimisation profiles, each the smallest, best and largest shape of
     open inputs; none builds one for exactly `shapes`, which is what is run in any case.
+    `detailed` has the plan keep what TensorRT's inspector tells of its layers beyond their names.
     """
 
     onnx_sha256: str
@@ -47,6 +48,7 @@ class EngineSpec:
     build_index: int = 0
     cuda_graph: bool = False
     profiles: tuple[Mapping[str, Range], ...] = ()
+    detailed: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,22 @@ class BoardInfo:
     python: str
     emulated: bool
     raw: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """What the runtime's own profiler and inspector tell of an engine.
+
+    Attributes:
+        rows: (layer, mean milliseconds) in the order of execution; the profiler slows the engine.
+        device_ms: mean of one inference between two CUDA events, unprofiled; None without CUDA.
+        structure: the inspector's JSON of what the plan is made of, or its text; None where the
+            runtime has no inspector, or it says too much to be sent.
+    """
+
+    rows: tuple[tuple[str, float], ...]
+    device_ms: float | None = None
+    structure: Any = None
 
 
 @dataclass(frozen=True)
@@ -197,8 +215,8 @@ class Session(Protocol):
     ) -> dict[str, NDArray[np.generic]]:
         """Run N samples, each input shaped (N, *sample); outputs shaped (N, *sample)."""
 
-    def layers(self, info: EngineInfo) -> tuple[tuple[str, float], ...]:
-        """Return (layer name, mean milliseconds) as the runtime's profiler tells."""
+    def layers(self, info: EngineInfo) -> LayerTimes:
+        """Return what the runtime's profiler and inspector tell of an engine's layers."""
 
     def trtexec(self, info: EngineInfo) -> TrtexecRun | None:
         """Time the engine by the board's own trtexec; None where there is none for it.

@@ -87,7 +87,7 @@ def test_a_profile_names_inputs_that_are_there(model, tmp_path):
 @pytest.mark.board
 def test_a_result_tells_the_profiles_that_were_built_and_the_one_that_ran(model, tmp_path, hil):
     words = ("--shapes", SMALL, "--shapes", LARGE, "--shape", "x=12x3x8x8")
-    run = ("--latency-only", "--blocks", "3", "--window", "1s", "--no-keep", "--json")
+    run = ("--latency-only", "--blocks", "3", "--window", "1s", "--no-keep", "--layers", "--json")
 
     done = hil("profile", "net.onnx", "-d", "tx2-emulated", *words, *run, cwd=tmp_path)
 
@@ -99,3 +99,8 @@ def test_a_result_tells_the_profiles_that_were_built_and_the_one_that_ran(model,
         "min": [1, 3, 8, 8], "opt": [2, 3, 8, 8], "max": [4, 3, 8, 8]
     }  # fmt: skip
     assert result["inputs"][0]["shape"] == [12, 3, 8, 8]
+    assert (result["platform"], result["dialect"]) == ("sm_6.2", "8.2: bindings")
+    names = [layer["name"] for layer in result["layers"]]
+    assert names
+    assert result["structure"]["Layers"] == names  # TensorRT's inspector and its profiler agree
+    assert result["device_ms"] == pytest.approx(result["latency_p50_ms"], rel=0.3)

@@ -18,7 +18,7 @@ from hil.core.errors import (
     ProtocolError,
 )
 from hil.device.client import AgentClient, Patience
-from hil.device.faults import EngineDiedError, BLAME, NoPowerError, UnpinnedError
+from hil.device.faults import BLAME, EngineDiedError, NoPowerError, UnpinnedError
 from hil.device.transport import ChildTransport
 
 # An agent of a few lines: the answer to a request is in its parameters.
