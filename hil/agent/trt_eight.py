@@ -27,6 +27,7 @@ def set_workspace(trt, config, nbytes):  # noqa: ARG001 - one call for all diale
     config.max_workspace_size = nbytes
 
 
+# assumes: bindings-by-profile
 class Tensors:
     """Inputs and outputs by index."""
 

@@ -99,6 +99,7 @@ def scales(data: bytes) -> dict[str, NDArray[np.float32]]:
     }
 
 
+# assumes: int8-pairs
 def quantise(data: bytes, calibration: Calibration) -> bytes:
     """Return the model with INT8 convolutions and matrix products; inputs and outputs as before.
 
