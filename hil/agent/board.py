@@ -93,6 +93,14 @@ class Board:
                 parts.append("%d MiB %s" % (int(found.group(1)) // 1024, words))
         return "memory: %s" % ", ".join(parts) if parts else None
 
+    def memory_kills(self):
+        """How many processes the kernel has ended for their memory; None where it does not count.
+
+        Linux 4.13 and later count them in /proc/vmstat; a TX2's 4.9 does not.
+        """
+        found = re.search(r"^oom_kill (\d+)$", state.text(self.root, "proc/vmstat") or "", re.M)
+        return None if found is None else int(found.group(1))
+
     def cpu(self):
         """The CPU's name as the kernel has it, else the machine type."""
         found = re.search(

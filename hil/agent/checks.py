@@ -72,6 +72,22 @@ def blobs_by_name(params, name):
     return {key: sha256(digest, "%s[%s]" % (name, key)) for key, digest in value.items()}
 
 
+def ranges(params, name, most):
+    """A list of {tensor name: [smallest, best, largest]}, each a shape; empty where absent."""
+    value = params.get(name, [])
+    if not isinstance(value, list) or len(value) > most:
+        raise bad("%s must be a list of at most %d objects" % (name, most))
+    for number, each in enumerate(value):
+        if not isinstance(each, dict) or not each:
+            raise bad("%s[%d] must be an object" % (name, number))
+        for key, three in each.items():
+            if not isinstance(three, list) or len(three) != 3:
+                raise bad("%s[%d][%s] must be three shapes" % (name, number, key))
+            for dims in three:
+                shapes({key: {key: dims}}, key)
+    return value
+
+
 def shapes(params, name):
     """A mapping {tensor name: list of positive integers}; empty where absent."""
     value = params.get(name, {})

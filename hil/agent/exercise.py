@@ -83,6 +83,7 @@ class Exercise:
             "inputs": self.input_paths(job) if feed else {},
             "warmup": warmup,
             "cuda_graph": checks.flag(job.params, "cuda_graph", False),
+            "shapes": checks.shapes(job.params, "shapes"),
         }
 
     def input_paths(self, job):

@@ -8,6 +8,7 @@ GraphProto.initializer = 5, TensorProto.data_type = 2, OperatorSetIdProto.domain
 
 FLOAT, FLOAT16 = 1, 10
 """TensorProto.DataType."""
+QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -39,6 +40,11 @@ def weight_types(data):
     except (IndexError, ValueError, TypeError):
         return set()
     return found - {None}
+
+
+def is_quantised(data):
+    """Whether the main graph holds QuantizeLinear or DequantizeLinear."""
+    return any(kind in QUANTISING for _, kind in scan(data)[1])
 
 
 def _opset(view):

@@ -46,6 +46,13 @@ def build(want):
             "%s was asked" % want["precision"],
             "set `runtime: {name: onnxruntime, precision: fp32}` in the device file",
         )
+    if want.get("profiles"):
+        raise AgentError(
+            "unknown_shape",
+            "ONNX Runtime has no optimisation profiles",
+            "they are TensorRT's",
+            "give one shape of each open input (--shape), and leave --shapes out",
+        )
     optimised = want["engine"] + ".onnx"
     options = _options(ort)
     # "Extended" is the highest level whose result may be stored: above it, layouts depend on
@@ -65,8 +72,8 @@ def build(want):
     return _describe(load(want["engine"]))
 
 
-def load(path):
-    """Makes a plan ready to run."""
+def load(path, shapes=None):  # noqa: ARG001 - one call for all runtimes
+    """Makes a plan ready to run, at the shapes it was built for."""
     return Engine(_import(), path)
 
 

@@ -5,12 +5,14 @@ import math
 from . import checks
 
 RUNTIMES = ("tensorrt", "onnxruntime")
+PRECISIONS = ("fp16", "fp32", "int8")
 BUILDERS = RUNTIMES + ("trtexec",)
 SOURCES = ("tegrastats", "ina3221", "nvml", "rapl", "command")
 LONGEST_WINDOWS_S = 7200
 _MOST_BLOCKS = 1000
 _MOST_SOURCES = 8
 _MOST_STEPS = 200
+_MOST_PROFILES = 32
 
 
 def load(params):
@@ -79,9 +81,10 @@ def build(params):
     return {
         "onnx": checks.sha256(params.get("onnx"), "onnx"),
         "runtime": checks.text(params, "runtime", BUILDERS),
-        "precision": checks.text(params, "precision", ("fp16", "fp32")),
+        "precision": checks.text(params, "precision", PRECISIONS),
         "workspace_mib": checks.integer(params, "workspace_mib", 1, 1 << 20, 512),
         "shapes": checks.shapes(params, "shapes"),
+        "profiles": checks.ranges(params, "profiles", _MOST_PROFILES),
         "build_index": checks.integer(params, "build_index", 0, 1 << 20, 0),
         "detailed": checks.flag(params, "detailed", False),
     }

@@ -90,12 +90,15 @@ class Runner:
         """A worker; where memory ran out it is said how much there is."""
         log = self._store.path("log", "worker.err")
         env = self.libraries.environment()
+        before = self._board.memory_kills()
         try:
             with WorkerLink(self._worker_argv, self._board.children, log, job, env) as worker:
                 yield worker
         except AgentError as error:
             if error.code == "out_of_memory" or "signal 9" in (error.why or ""):
-                error.why = "; ".join(filter(None, (error.why, self._board.memory_text())))
+                killer = _killer(before, self._board.memory_kills())
+                told = (error.why, killer, self._board.memory_text())
+                error.why = "; ".join(filter(None, told))
             raise
 
     def _identity(self, job, runtime):
@@ -139,6 +142,15 @@ class Runner:
             return None
         name = "%s %s %s" % (identity["version"], identity["platform"], self._board.model())
         return self._store.path("timing", hashlib.sha256(name.encode("utf-8")).hexdigest())
+
+
+def _killer(before, after):
+    """Whether the kernel ended a process for its memory meanwhile; None where it does not count."""
+    if before is None or after is None:
+        return None
+    if after > before:
+        return "the kernel's out-of-memory killer ended a process meanwhile"
+    return "the kernel's out-of-memory killer ended nothing meanwhile"
 
 
 def _key(want, identity, board):

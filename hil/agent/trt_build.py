@@ -6,7 +6,7 @@ test that holds names against NVIDIA's lists reads them so.
 
 import os
 
-from . import trt_refusals
+from . import trt_refusals, trt_shapes
 from .errors import AgentError
 
 
@@ -16,7 +16,8 @@ def build(trt, dialect, want, log):
     Args:
         trt: the TensorRT module.
         dialect: `trt_eight`, `trt_named` or `trt_typed`.
-        want: the request: onnx, engine, precision, workspace_mib, shapes, timing_cache, detailed.
+        want: the request: onnx, engine, precision, workspace_mib, shapes, profiles, timing_cache,
+            detailed.
         log: what TensorRT printed since it was made.
 
     Raises:
@@ -38,7 +39,7 @@ def build(trt, dialect, want, log):
     notes = dialect.set_precision(trt, builder, config, want["precision"], data)
     if want["detailed"]:
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    _set_shapes(builder, config, network, want["shapes"])
+    _set_shapes(builder, config, network, want)
     cached = _use_timing_cache(config, want["timing_cache"])
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -51,43 +52,15 @@ def build(trt, dialect, want, log):
     return notes
 
 
-def _set_shapes(builder, config, network, shapes):
-    """Adds the one optimisation profile that inputs of changing shape need.
-
-    Smallest, best and largest are the shape asked for: a plan serves one shape, so that it is the
-    best that TensorRT can do for exactly what is measured.
-    """
+def _set_shapes(builder, config, network, want):
+    """Adds the optimisation profiles that inputs of changing shape need."""
     tensors = [network.get_input(index) for index in range(network.num_inputs)]
-    changing = [tensor for tensor in tensors if -1 in tuple(tensor.shape)]
-    missing = [tensor.name for tensor in changing if tensor.name not in shapes]
-    if missing:
-        raise AgentError(
-            "unknown_shape",
-            "the shape of input(s) %s is not fixed in the network" % ", ".join(missing),
-            "; ".join("%s is %s" % (tensor.name, list(tensor.shape)) for tensor in changing),
-            "give it: " + " ".join("--shape %s=1x3x224x224" % name for name in missing),
-        )
-    for tensor in tensors:
-        _fits(tensor, shapes)
-    strangers = sorted(set(shapes) - {tensor.name for tensor in tensors})
-    if strangers:
-        raise AgentError("unknown_shape", "the network has no input %s" % ", ".join(strangers))
-    if changing:
+    inputs = [(tensor.name, tuple(tensor.shape)) for tensor in tensors]
+    for each in trt_shapes.ranges(inputs, want["shapes"], want.get("profiles", [])):
         profile = builder.create_optimization_profile()
-        for tensor in changing:
-            shape = tuple(shapes[tensor.name])
-            profile.set_shape(tensor.name, shape, shape, shape)
+        for name, (low, best, high) in sorted(each.items()):
+            profile.set_shape(name, tuple(low), tuple(best), tuple(high))
         config.add_optimization_profile(profile)
-
-
-def _fits(tensor, shapes):
-    have, want = tuple(tensor.shape), tuple(shapes.get(tensor.name, tensor.shape))
-    same = len(have) == len(want) and all(h in (-1, w) for h, w in zip(have, want))
-    if not same:
-        raise AgentError(
-            "unknown_shape",
-            "input %s is %s in the network, %s was asked" % (tensor.name, list(have), list(want)),
-        )
 
 
 def _use_timing_cache(config, path):

@@ -55,17 +55,17 @@ def build(want):
         notes = trt_build.build(trt, choose(trt), want, log)
     finally:
         device.close()
-    return _describe(want["engine"], notes + log.lines())
+    return _describe(want["engine"], want["shapes"], notes + log.lines())
 
 
-def load(path):
-    """Makes a plan ready to run.
+def load(path, shapes=None):
+    """Makes a plan ready to run, at given shapes of inputs that change.
 
     Raises:
         AgentError: `build_failed` where this TensorRT does not take the plan.
     """
     trt = _import()
-    return Engine(trt, choose(trt), open_device(), path)
+    return Engine(trt, choose(trt), open_device(), path, shapes)
 
 
 def _import():
@@ -81,14 +81,16 @@ def _import():
     return tensorrt
 
 
-def _describe(path, messages):
-    loaded = load(path)
+def _describe(path, shapes, messages):
+    loaded = load(path, shapes)
     try:
         return {
             "inputs": [one.as_dict() for one in loaded.inputs],
             "outputs": [one.as_dict() for one in loaded.outputs],
             "device_memory_bytes": loaded.device_memory_bytes,
             "messages": messages,
+            "profiles": loaded.ranges,
+            "profile": loaded.profile,
         }
     finally:
         loaded.close()

@@ -2,6 +2,7 @@
 
 import json
 
+from . import trt_shapes
 from .errors import AgentError
 from .stderrlog import StderrLog
 from .tensors import Tensor
@@ -26,23 +27,29 @@ class Engine:
         dialect: `trt_eight`, `trt_named` or `trt_typed`.
         device: memory and one stream (`buffers`); closed with the engine.
         path: the plan.
+        shapes: of changing inputs; None, and inputs left out, are what their profile is best at.
+
+    Attributes:
+        ranges: {input: (smallest, best, largest)} of changing inputs for each optimisation
+            profile; empty where no input changes.
+        profile: number of the one in use; None where there is none.
 
     Raises:
-        AgentError: `build_failed`, `out_of_memory`.
+        AgentError: `build_failed`, `out_of_memory`; `unknown_shape` where no profile holds them.
     """
 
     copies = "excluded"
 
-    def __init__(self, trt, dialect, device, path):
+    def __init__(self, trt, dialect, device, path, shapes=None):
         self._device = device
         self._graph = None
         try:
-            self._open(trt, dialect, path)
+            self._open(trt, dialect, path, shapes or {})
         except BaseException:
             self.close()
             raise
 
-    def _open(self, trt, dialect, path):
+    def _open(self, trt, dialect, path, shapes):
         self._trt = trt
         self._logger = trt.Logger(trt.Logger.WARNING)
         self._runtime = trt.Runtime(self._logger)
@@ -67,9 +74,7 @@ class Engine:
             )
         self._io = dialect.Tensors(trt, self._engine, self._context)
         names = self._io.names()
-        for name, is_input in names:
-            if is_input:
-                self._io.fix_input(name)
+        self._fix_shapes([name for name, is_input in names if is_input], shapes)
         known = {name: Tensor(name, self._dtype(name), self._io.shape(name)) for name, _ in names}
         self.inputs = [known[name] for name, is_input in names if is_input]
         self.outputs = [known[name] for name, is_input in names if not is_input]
@@ -77,6 +82,21 @@ class Engine:
         self._addresses = {name: self._device.allocate(known[name].nbytes()) for name, _ in names}
         self._enqueue = self._io.enqueue(self._addresses, self._device.stream)
         self.step = self._stepping(self._enqueue)
+
+    def _fix_shapes(self, inputs, shapes):
+        """Chooses the profile that shapes are run in, and gives changing inputs their shape."""
+        self.ranges = self._io.ranges(inputs)
+        changing = list(self.ranges[0]) if self.ranges else []
+        if not changing:
+            self.ranges, self.profile = [], None
+            return
+        wanted = {name: dims for name, dims in shapes.items() if name in changing}
+        self.profile = trt_shapes.choose(self.ranges, wanted)
+        if self.profile > 0:
+            self._io.use(self.profile, self._device.stream)
+            self._device.synchronize()
+        for name in changing:
+            self._io.fix_input(name, wanted.get(name, self.ranges[self.profile][name][1]))
 
     def capture(self):
         """Makes `step` launch one CUDA graph instead of every kernel by itself.

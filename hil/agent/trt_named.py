@@ -46,11 +46,24 @@ class Tensors:
         """The full shape, once every input has one."""
         return tuple(self._context.get_tensor_shape(name))
 
-    def fix_input(self, name):
-        """Gives an input of changing shape the one its profile was made for."""
-        if -1 in tuple(self._engine.get_tensor_shape(name)):
-            best = self._engine.get_tensor_profile_shape(name, 0)[1]
-            self._context.set_input_shape(name, best)
+    def ranges(self, inputs):
+        """{input: (smallest, best, largest)} of changing inputs, for each profile."""
+        changing = [name for name in inputs if -1 in tuple(self._engine.get_tensor_shape(name))]
+        return [
+            {
+                name: [list(d) for d in self._engine.get_tensor_profile_shape(name, number)]
+                for name in changing
+            }
+            for number in range(self._engine.num_optimization_profiles)
+        ]
+
+    def use(self, number, stream):
+        """Switches to another profile, on the stream."""
+        self._context.set_optimization_profile_async(number, stream)
+
+    def fix_input(self, name, dims):
+        """Gives an input of changing shape the one it is run at."""
+        self._context.set_input_shape(name, tuple(dims))
 
     def enqueue(self, addresses, stream):
         """A call without arguments that starts one inference on the stream."""

@@ -52,6 +52,43 @@ def refusal(trt, dialect, data, parser, fresh):
     return AgentError("parse_failed", "TensorRT cannot read this network", why, "`hil check` it")
 
 
+def hold_quantised(precision, data):
+    """Holds that a network is quantised where INT8 is asked for, and only there.
+
+    INT8 comes with the network in every dialect: its QuantizeLinear and DequantizeLinear carry the
+    scales that the host found with the task's data.
+
+    Raises:
+        AgentError: `build_failed`.
+    """
+    quantised = onnxscan.is_quantised(data)
+    if precision == "int8" and not quantised:
+        raise AgentError(
+            "build_failed",
+            "int8 was asked, and the network is not quantised",
+            "it holds no QuantizeLinear, and scales cannot be made up",
+            "let hil quantise it with data of the task (`--calibrate`), or ask for fp16",
+        )
+    if precision != "int8" and quantised:
+        raise AgentError(
+            "build_failed",
+            "%s was asked, and the network is quantised" % precision,
+            "its QuantizeLinear and DequantizeLinear are for INT8",
+            "ask for int8, or ship the network as it was before quantisation",
+        )
+
+
+def no_int8():
+    """The error for INT8 on a GPU that has none."""
+    return AgentError(
+        "build_failed",
+        "this GPU has no fast INT8",
+        "TensorRT says so itself (platform_has_fast_int8); sm_53 and sm_62 (Nano, TX1, TX2) lack "
+        "the instructions, Xavier and Orin have them",
+        "ask for fp16, and ship the network as it was before quantisation",
+    )
+
+
 def newest_opset(version):
     """The newest opset this release documents; None where the release is unreadable."""
     numbers = version.split(".")

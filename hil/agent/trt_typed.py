@@ -4,7 +4,7 @@ FP16 and INT8 are what the ONNX file says they are: a network of float16 weights
 QuantizeLinear and DequantizeLinear.
 """
 
-from . import onnxscan, trt_named
+from . import onnxscan, trt_named, trt_refusals
 from .errors import AgentError
 
 NAME = "11: strongly typed"
@@ -19,6 +19,7 @@ def network_flags(trt):
 
 def set_precision(trt, builder, config, precision, data):  # noqa: ARG001 - one call for all dialects
     """Holds that the network is what was asked for; nothing can be set."""
+    trt_refusals.hold_quantised(precision, data)
     half = onnxscan.FLOAT16 in onnxscan.weight_types(data)
     if precision == "fp16" and not half:
         raise AgentError(

@@ -31,6 +31,7 @@ def run(board, store, job):
     duration_s = checks.integer(job.params, "duration_s", 1, 600, 3)
     target = store.fresh()
     argv = [program] + flags(help_text(board, program), engine, target, warmup_ms, duration_s)
+    argv += at_shapes(checks.shapes(job.params, "shapes"))
     try:
         done = board.run(argv, _GRACE_S + 3.0 * duration_s)
         if done.status != 0 or not filled(target):
@@ -58,6 +59,18 @@ def flags(known, engine, times, warmup_ms, duration_s):
     ]
 
 
+def at_shapes(shapes):
+    """The arguments that run an engine of changing shape at given ones; none without."""
+    return ["--shapes=" + shapes_text(shapes)] if shapes else []
+
+
+def shapes_text(shapes):
+    """Shapes of inputs as trtexec reads them."""
+    return ",".join(
+        "%s:%s" % (name, "x".join(map(str, dims))) for name, dims in sorted(shapes.items())
+    )
+
+
 def help_text(board, program):
     """What this release prints of its flags."""
     done = board.run([program, "--help"], _HELP_S)
@@ -69,11 +82,18 @@ def filled(path):
     return os.path.exists(path) and os.path.getsize(path) > 0
 
 
+def ended(status):
+    """How a program ended, in words: by itself or by a signal."""
+    if status < 0:
+        return "was ended by signal %d" % -status
+    return "ended with status %d" % status
+
+
 def _failure(done):
-    ended = "took too long" if done.status is None else "ended with status %d" % done.status
+    how = "took too long" if done.status is None else ended(done.status)
     return AgentError(
         "worker_died",
-        "trtexec %s" % ended,
+        "trtexec %s" % how,
         done.tail() or None,
         "the engine may need plugins that trtexec does not load; its own figures are not needed",
     )

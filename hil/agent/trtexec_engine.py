@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 
-from . import blobs, checks, plans, procs, trtexec
+from . import blobs, checks, plans, procs, trt_refusals, trtexec
 from .clock import Deadline, now_ns
 from .errors import AgentError
 from .power import PowerReader
@@ -33,6 +33,8 @@ _BUILD_FIXES = (
     ("Plugin not found", "unsupported_operator", "`hil check` names what fits"),
     ("arse onnx file", "parse_failed", "`hil check` the network"),
 )
+# What TensorRT warns of before it builds without INT8 what was to be INT8.
+_NO_INT8 = "int8 support requested on hardware without native int8 support"
 _STATIC = "does not take explicit shapes"
 
 
@@ -56,15 +58,27 @@ def build(board, want, onnx, target):
     """
     program = _program(board)
     known = trtexec.help_text(board, program)
+    if len(want.get("profiles", [])) > 1:
+        raise AgentError(
+            "unknown_shape",
+            "trtexec builds one optimisation profile, %d were asked" % len(want["profiles"]),
+            "this board has TensorRT without its Python module",
+            "give one range (--shapes), or install JetPack's python3-libnvinfer",
+        )
+    with open(onnx, "rb") as file:
+        trt_refusals.hold_quantised(want["precision"], file.read())
     argv = [program] + build_flags(known, want, onnx, target)
     done = board.run(argv, _BUILD_LIMIT_S)
     if done.status != 0 and _STATIC in done.output + done.errors:
-        fixed = dict(want, shapes={})
+        fixed = dict(want, shapes={}, profiles=[])
         done = board.run([program] + build_flags(known, fixed, onnx, target), _BUILD_LIMIT_S)
     if done.status != 0 or not os.path.exists(target):
         raise _build_failure(board, done)
+    if _NO_INT8 in (done.output + done.errors).lower():
+        raise trt_refusals.no_int8()
+    at = trtexec.at_shapes(want["shapes"] if want.get("profiles") else {})
     tried = board.run(
-        [program, "--loadEngine=" + target, "--iterations=1", "--duration=0", "--warmUp=0"],
+        [program, "--loadEngine=" + target, "--iterations=1", "--duration=0", "--warmUp=0"] + at,
         _PROBE_LIMIT_S,
     )
     if tried.status != 0:
@@ -76,6 +90,8 @@ def build(board, want, onnx, target):
         "outputs": [_tensor(row) for row in bindings if row[0].lower() == "output"],
         "device_memory_bytes": None,
         "messages": warned[-20:],
+        "profiles": want.get("profiles", []),
+        "profile": 0 if want.get("profiles") else None,
     }
 
 
@@ -84,14 +100,17 @@ def build_flags(known, want, onnx, target):
     pool = "--memPoolSize=workspace:%d" if "--memPoolSize" in known else "--workspace=%d"
     only = "--skipInference" if "--skipInference" in known else "--buildOnly"
     flags = ["--onnx=" + onnx, "--saveEngine=" + target, pool % want["workspace_mib"], only]
-    if want["precision"] == "fp16" and "--fp16" in known:
+    if want["precision"] in ("fp16", "int8") and "--fp16" in known:
         flags.append("--fp16")
-    if want["shapes"]:
-        said = ",".join(
-            "%s:%s" % (name, "x".join(map(str, dims)))
-            for name, dims in sorted(want["shapes"].items())
-        )
-        flags += ["--%sShapes=%s" % (which, said) for which in ("min", "opt", "max")]
+    if want["precision"] == "int8" and "--int8" in known:
+        flags.append("--int8")
+    ranges = {name: [dims] * 3 for name, dims in want["shapes"].items()}
+    for each in want.get("profiles", []):
+        ranges.update(each)
+    if ranges:
+        for number, which in enumerate(("min", "opt", "max")):
+            dims = {name: three[number] for name, three in ranges.items()}
+            flags.append("--%sShapes=%s" % (which, trtexec.shapes_text(dims)))
     return flags
 
 
@@ -109,6 +128,7 @@ def run(board, store, job, plan):
     target = store.fresh()
     known = trtexec.help_text(board, program)
     argv = [program] + trtexec.flags(known, engine, target, WARMUP_MS, load_s)
+    argv += trtexec.at_shapes(checks.shapes(job.params, "shapes"))
     if checks.flag(job.params, "cuda_graph", False):
         argv.append("--useCudaGraph")
     try:
@@ -152,7 +172,7 @@ def _watch(board, job, argv, limit_s):
         board.children.forget(process)
     if process.returncode != 0:
         told = "\n".join(said[-6:])
-        how = "ended with status %d" % process.returncode
+        how = trtexec.ended(process.returncode)
         raise AgentError("worker_died", "trtexec %s" % how, told or None, "build the engine again")
     mark = {"kind": "mark", "name": RUNTIME, "index": 0, "inferences": None}
     job.emit(dict(mark, start_ns=start_ns, stop_ns=stop_ns))

@@ -76,7 +76,9 @@ class Worker:
     def _load(self, params):
         self.close()
         begin_s = time.monotonic()
-        self._engine = engine = _runtime(params["runtime"]).load(params["engine"])
+        self._engine = engine = _runtime(params["runtime"]).load(
+            params["engine"], params.get("shapes")
+        )
         load_s = time.monotonic() - begin_s
         starts, stops = packing.series(), packing.series()
         first = getattr(engine, "first", None)

@@ -17,6 +17,22 @@ from .errors import AgentError, from_dict
 
 _CHUNK = 1 << 16
 _LOOK_S = 0.2
+_ENDS = {
+    signal.SIGSEGV: "a segmentation fault",
+    signal.SIGABRT: "an abort, as of an exception that nobody caught",
+    signal.SIGBUS: "a bus error",
+    signal.SIGILL: "an illegal instruction",
+    signal.SIGFPE: "an arithmetic fault",
+}
+"""What a library does to its process, in words."""
+_DOING = {
+    "build": "building the engine",
+    "load": "loading the engine",
+    "run": "running the engine",
+    "hold": "running the engine",
+    "infer": "running the engine",
+    "layers": "timing the engine's layers",
+}
 
 
 class WorkerLink:
@@ -36,7 +52,7 @@ class WorkerLink:
         self._job = job
         self._lines = wire.LineBuffer()
         self._ready = []
-        self._clean = False
+        self._method, self._limit_s = None, 0.0
         with open(log, "wb"):
             pass
         # Opened to read as well: the worker looks for its library's messages in there.
@@ -75,10 +91,11 @@ class WorkerLink:
         Raises:
             AgentError: what the worker answered; `worker_died`; `timeout`; or the request's end.
         """
+        self._method, self._limit_s = method, timeout_s
         self._send(wire.encode({"method": method, "params": params}))
         deadline = Deadline(timeout_s)
         while True:
-            message = self._receive(method, deadline, answers)
+            message = self._receive(deadline, answers)
             if "event" in message:
                 if on_event is not None:
                     on_event(message["event"])
@@ -94,13 +111,18 @@ class WorkerLink:
         except BrokenPipeError:
             raise self._death()
 
-    def _receive(self, method, deadline, answers):
+    def _receive(self, deadline, answers):
         handle = self._process.stdout.fileno()
         watched = [handle] if answers is None else [handle, answers]
         while not self._ready:
             self._job.check()
             if deadline.passed():
-                raise AgentError("timeout", "the worker did not finish `%s` in time" % method)
+                raise AgentError(
+                    "timeout",
+                    "%s was not finished in time" % self._doing(),
+                    "the process was still at it after %.0f s and was ended" % self._limit_s,
+                    "the agent is well; try again, or with a smaller network",
+                )
             ready, _, _ = select.select(watched, [], [], min(_LOOK_S, deadline.left_s()))
             if answers in ready:
                 for answer in answers.take():
@@ -116,6 +138,9 @@ class WorkerLink:
             raise AgentError("internal", "the worker sent a line over the limit")
         return json.loads(line.decode("ascii"))
 
+    def _doing(self):
+        return _DOING.get(self._method, "asking the runtime (`%s`)" % self._method)
+
     def _death(self):
         status = procs.wait_exit(self._process, 5.0)
         killed = status is not None and status < 0
@@ -124,14 +149,15 @@ class WorkerLink:
             how = "it was killed (signal 9), as the kernel does when memory runs out"
             fix = "close other programs on the board, lower runtime.workspace_mib, or add swap"
         elif killed:
-            how = "signal %d ended it" % -status
+            named = _ENDS.get(-status)
+            how = "signal %d ended it" % -status + (": " + named if named else "")
         else:
             how = "it ended with status %s" % status
         with open(self._log, "rb") as file:
             said = file.read()[-2000:].decode("utf-8", "replace").strip().splitlines()[-4:]
         return AgentError(
             "worker_died",
-            "the process that runs the engine died",
+            "the process died while %s" % self._doing(),
             "; ".join([how] + said),
             fix,
         )

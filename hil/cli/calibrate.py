@@ -11,6 +11,7 @@ import typer
 
 from hil.cli.calibrate_view import show
 from hil.cli.calibrate_work import Calibrating
+from hil.cli.calibrating import PrecisionWish
 from hil.cli.keeping import keeper, write_whole
 from hil.cli.measuring import calibration_path, desk, refuse_without_power
 from hil.cli.network import Network, read_network
@@ -26,6 +27,7 @@ from hil.cli.options import (
 from hil.cli.profile_run import interrupted
 from hil.cli.terminal import print_json, say
 from hil.core.errors import HostError, InterruptedRunError
+from hil.device.precisions import unquantised
 
 if TYPE_CHECKING:
     from hil.device.config import DeviceConfig
@@ -83,7 +85,7 @@ def calibrate(
 
 def _network(model: Path | None, config: DeviceConfig) -> Network:
     if model is not None:
-        return read_network(model, config)
+        return read_network(model, config, wish=PrecisionWish((unquantised(config.runtime),)))
     from hil.net.reference import reference_network
 
     return Network("the reference network of hil", reference_network(), {})

@@ -15,6 +15,7 @@ from hil.cli.network import Network, build
 from hil.cli.rounds import RUN_BLOCKS, RUN_IDLE_S, RUN_WINDOW_S, Rounds, Rule
 from hil.cli.terminal import say
 from hil.core.errors import HilError, MeasurementError
+from hil.device.precisions import unquantised
 
 if TYPE_CHECKING:
     from hil.cli.keeping import Keeper
@@ -64,7 +65,7 @@ class Calibrating:
 
         desk = self.desk
         say(f"about {self._minutes():.0f} min on the board")
-        info = build(desk.session, self.network, desk.config, None)
+        info = build(desk.session, self.network, desk.config, unquantised(desk.config.runtime))
         against = self._against_itself(info)
         energy = against.comparison().ratios["energy_mj"]
         latency = against.comparison().ratios["latency_p50_ms"]

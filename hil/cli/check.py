@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hil.cli.network import check_precision, parse_shapes
+from hil.cli.network import check_precision
 from hil.cli.options import DeviceOption, JsonOption, PrecisionOption, ShapeOption, load_device
+from hil.cli.shaping import parse_shapes
 from hil.cli.terminal import out, print_json, say
 from hil.core.errors import ExportError
 
@@ -49,6 +50,7 @@ def check(
         opset=config.runtime.opset,
         precision=precision or config.runtime.precision,
         board=config.board,
+        offered=config.runtime.offered,
         shapes=parse_shapes(shape or ()),
     )
     data = read_model(model)

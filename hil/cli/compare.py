@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hil.cli.calibrating import CalibrateOption, MethodOption, PrecisionWish
 from hil.cli.compare_view import show
 from hil.cli.keeping import Keeper, keeper
 from hil.cli.measuring import Desk, board_json, desk, engine_json, refuse_without_power
@@ -55,6 +56,8 @@ def compare(
     b: Annotated[Path, typer.Argument(help="The other one; ratios are B over A.")],
     device: DeviceOption,
     precision: PrecisionOption = None,
+    calibrate: CalibrateOption = None,
+    calibration_method: MethodOption = "minmax",
     shape: ShapeOption = None,
     batch: BatchOption = None,
     target_ci: TargetOption = "1%",
@@ -76,7 +79,8 @@ def compare(
     rule.check(builds)
     config = load_device(device, host)
     refuse_without_power(config, latency_only=latency_only)
-    one, other = read_networks((a, b), config, shape or (), batch)
+    wish = PrecisionWish((precision,), calibrate, calibration_method)
+    one, other = read_networks((a, b), config, shape or (), batch, wish)
     networks: dict[Side, Network] = {"a": one, "b": other}
     kept = keeper("compare", f"{a.stem}-{b.stem}", datetime.now(UTC), keep=keep)
     sitting = desk(config, device, "compare", wait_s=seconds(wait), latency_only=latency_only)
@@ -150,7 +154,7 @@ class _Comparing:
         for side, network in self.networks.items():
             made = engines[side]
             compared[side] |= {
-                **engine_json(network.name, made[0]),
+                **engine_json(network, made[0]),
                 "engines_sha256": [info.engine_sha256 for info in made],
             }
         return {

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hil.cli.calibrating import CalibrateOption, MethodOption, PrecisionWish
 from hil.cli.options import PrecisionOption, ShapeOption
 from hil.cli.report import read_result
 from hil.cli.terminal import say
@@ -44,6 +45,8 @@ def export(
     onnx: OnnxOption = None,
     tensorrt: EngineOption = None,
     precision: PrecisionOption = None,
+    calibrate: CalibrateOption = None,
+    calibration_method: MethodOption = "minmax",
     shape: ShapeOption = None,
     opset: OpsetOption = 13,
     open_batch: OpenOption = False,
@@ -64,9 +67,9 @@ def export(
         )
     from hil.cli.export_model import Wanted, export_model
 
-    for place in export_model(
-        Wanted(what, onnx, tensorrt, precision, tuple(shape or ()), opset, open_batch)
-    ):
+    wish = PrecisionWish((precision,), calibrate, calibration_method)
+    wanted = Wanted(what, onnx, tensorrt, wish, tuple(shape or ()), opset, open_batch)
+    for place in export_model(wanted):
         say(f"wrote {place}")
 
 

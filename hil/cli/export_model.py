@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hil.cli.network import check_precision, parse_shapes
+from hil.cli.calibrating import PrecisionWish, calibration_folder, read_calibration
+from hil.cli.network import check_precision
+from hil.cli.shaping import parse_shapes
 from hil.core.errors import ConfigError, ExportError
 
 _WORKER = "import sys; from hil.agent.main import main; sys.exit(main(['worker']))"
@@ -31,7 +33,8 @@ class Wanted:
         model: an ONNX file, or `module:function` giving a torch module.
         onnx: where the ONNX file goes; None for none.
         engine: where the engine goes; None for none.
-        precision: `fp16` makes the ONNX file float16, and the engine use FP16; None keeps it.
+        wish: its precision `fp16` makes the ONNX file float16, and the engine use FP16; `int8`
+            quantises it with the wish's data; None keeps it.
         shapes: sizes of inputs, NAME=1x3x224x224; a torch network needs those of `input`.
         opset: of an ONNX file made from torch.
         open_batch: leave the batch open in it.
@@ -40,10 +43,15 @@ class Wanted:
     model: str
     onnx: Path | None
     engine: Path | None
-    precision: str | None
+    wish: PrecisionWish
     shapes: tuple[str, ...]
     opset: int
     open_batch: bool
+
+    @property
+    def precision(self) -> str | None:
+        """The one precision of the wish."""
+        return self.wish.precisions[0]
 
 
 def export_model(wanted: Wanted) -> Iterator[Path]:
@@ -55,6 +63,8 @@ def export_model(wanted: Wanted) -> Iterator[Path]:
     """
     check_precision(wanted.precision)
     data = _network(wanted)
+    if wanted.precision == "int8":
+        data = _quantised(data, wanted.wish)
     if wanted.onnx is not None:
         from hil.net.half import to_half
 
@@ -63,6 +73,16 @@ def export_model(wanted: Wanted) -> Iterator[Path]:
     if wanted.engine is not None:
         _write(wanted.engine, build_here(data, wanted))
         yield wanted.engine
+
+
+def _quantised(data: bytes, wish: PrecisionWish) -> bytes:
+    from hil.net.onnxcheck import inspect
+    from hil.net.quantise import is_quantised, kept
+
+    if is_quantised(data):
+        return data
+    inputs = [spec.name for spec in inspect(data).inputs]
+    return kept(calibration_folder(), data, read_calibration(wish, inputs))
 
 
 def _network(wanted: Wanted) -> bytes:

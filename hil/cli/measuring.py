@@ -16,6 +16,7 @@ from hil.cli.terminal import err, say
 from hil.core.errors import MeasurementError
 
 if TYPE_CHECKING:
+    from hil.cli.network import Network
     from hil.core.evidence import Evidence
     from hil.device.config import DeviceConfig
     from hil.device.session import EngineInfo, Session
@@ -213,20 +214,39 @@ class Looking:
             self._status.stop()
 
 
-def engine_json(model: str, info: EngineInfo) -> dict[str, Any]:
+def engine_json(network: Network, info: EngineInfo) -> dict[str, Any]:
     """Return the engine as results name it."""
     memory = info.device_memory_bytes
     return {
-        "model": model,
+        "model": network.name,
         "onnx_sha256": info.spec.onnx_sha256,
         "engine_sha256": info.engine_sha256,
         "engine_cached": info.cached,
         "build_s": info.build_s,
         "precision": info.spec.precision,
+        "quantisation": network.quantisation(info.spec.precision),
         "runtime": f"{info.spec.runtime} {info.runtime_version}",
+        "platform": info.platform,
+        "dialect": info.dialect,
+        "via": info.via,
         "inputs": [asdict(tensor) for tensor in info.inputs],
         "memory_mib": None if memory is None else memory / 2**20,
+        "optimisation_profiles": _profiles_json(info),
         "messages": list(info.messages),
+    }
+
+
+def _profiles_json(info: EngineInfo) -> dict[str, Any] | None:
+    """Return what shapes an engine was built for and which of them is run; None for one shape."""
+    if not info.spec.profiles:
+        return None
+    return {
+        "built": [
+            {name: {"min": low, "opt": best, "max": high} for name, (low, best, high) in p.items()}
+            for p in info.spec.profiles
+        ],
+        "used": info.profile,
+        "shapes": {name: list(shape) for name, shape in info.spec.shapes.items()},
     }
 
 

@@ -5,20 +5,21 @@ What the board's TensorRT would refuse is refused here, before the board is touc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hil.cli.calibrating import PrecisionWish, calibration_folder, read_calibration
+from hil.cli.shaping import parse_ranges, parse_shapes, run_shapes
 from hil.core.errors import ConfigError, ExportError
+from hil.device.precisions import require_precision
 
 if TYPE_CHECKING:
     from hil.device.config import DeviceConfig
-    from hil.device.session import EngineInfo, EngineSpec, Session
+    from hil.device.session import EngineInfo, EngineSpec, Range, Session
 
-_SHAPE = re.compile(r"(?P<name>.+)=(?P<sizes>\d+(?:x\d+)*)")
-PRECISIONS = ("fp16", "fp32")
+PRECISIONS = ("fp16", "fp32", "int8")
 
 
 @dataclass(frozen=True)
@@ -29,28 +30,64 @@ class Network:
         name: how it is shown: the path as given.
         data: the ONNX file.
         shapes: of inputs that are open in the file.
+        profiles: optimisation profiles to build; none builds one for exactly `shapes`.
+        int8: the file with the scales of INT8; None where it is not to be built so.
     """
 
     name: str
     data: bytes
     shapes: Mapping[str, tuple[int, ...]]
+    int8: bytes | None = None
+    profiles: tuple[Mapping[str, Range], ...] = ()
+
+    def at(self, precision: str) -> bytes:
+        """Return the file that is built with a precision.
+
+        Raises:
+            ConfigError: it was not read for INT8.
+        """
+        if precision != "int8":
+            return self.data
+        if self.int8 is None:
+            raise ConfigError(f"{self.name} was not quantised", fix="name int8 when it is read")
+        return self.int8
+
+    def quantisation(self, precision: str) -> dict[str, Any] | None:
+        """Return how the scales of INT8 were found; None for the others and where it is unknown."""
+        from hil.net.quantise import calibration_of
+
+        return calibration_of(self.at(precision)) if precision == "int8" else None
 
 
 def read_network(
-    model: Path, config: DeviceConfig, shapes: Sequence[str] = (), batch: int | None = None
+    model: Path,
+    config: DeviceConfig,
+    shapes: Sequence[str] = (),
+    batch: int | None = None,
+    wish: PrecisionWish | None = None,
+    ranges: Sequence[str] = (),
 ) -> Network:
     """Read a network and refuse what the device's runtime would not take.
 
+    Args:
+        model: an ONNX file.
+        config: the device.
+        shapes: of open inputs, NAME=1x3x224x224.
+        batch: size of inputs whose first dimension is open.
+        ranges: optimisation profiles, each NAME=MIN:OPT:MAX[,...].
+        wish: precisions that it will be built with, and data for INT8; by default the device's.
+
     Raises:
-        ConfigError: no ONNX file, or its open shapes are not all given.
-        ExportError: an operator or an opset that the board's TensorRT lacks.
+        ConfigError: no ONNX file, its open shapes are not all given, or data for INT8 is not.
+        ExportError: an operator, an opset or a precision that the board's TensorRT lacks.
     """
     from hil.net.onnxcheck import inspect, read_model
 
     data = read_model(model)
-    given = parse_shapes(shapes)
+    profiles = parse_ranges(ranges)
+    given = run_shapes(parse_shapes(shapes), profiles)
     info = inspect(data)
-    unknown = sorted(set(given) - {spec.name for spec in info.inputs})
+    unknown = sorted(set(given).union(*profiles) - {spec.name for spec in info.inputs})
     if unknown:
         raise ConfigError(
             f"{model} has no input {unknown[0]!r}",
@@ -75,11 +112,39 @@ def read_network(
             fix="export the network with an open batch, or leave --batch out",
         )
     _refuse_untakeable(data, config)
-    return Network(str(model), data, given)
+    int8 = _at_int8(str(model), data, config, wish or PrecisionWish())
+    return Network(str(model), data, given, int8, profiles)
+
+
+def _at_int8(name: str, data: bytes, config: DeviceConfig, wish: PrecisionWish) -> bytes | None:
+    """Hold that the device has the precisions, and quantise the network where INT8 is one."""
+    from hil.net.onnxcheck import inspect
+    from hil.net.quantise import is_quantised, kept
+
+    wanted = {precision or config.runtime.precision for precision in wish.precisions}
+    quantised = is_quantised(data) and config.runtime.name == "tensorrt"
+    for precision in sorted(wanted | ({"int8"} if quantised else set())):
+        require_precision(config, precision)
+    if quantised and wanted != {"int8"}:
+        raise ConfigError(
+            f"{name} is quantised, and {min(wanted - {'int8'})} is asked for",
+            why="it holds QuantizeLinear and DequantizeLinear",
+            fix="give it --precision int8, or name the network as it was before quantisation",
+        )
+    if "int8" not in wanted:
+        return None
+    if quantised:
+        return data
+    inputs = [spec.name for spec in inspect(data).inputs]
+    return kept(calibration_folder(), data, read_calibration(wish, inputs))
 
 
 def read_networks(
-    models: Sequence[Path], config: DeviceConfig, shapes: Sequence[str], batch: int | None
+    models: Sequence[Path],
+    config: DeviceConfig,
+    shapes: Sequence[str],
+    batch: int | None,
+    wish: PrecisionWish | None = None,
 ) -> list[Network]:
     """Read several networks; a shape is for each of them that has such an input.
 
@@ -99,25 +164,10 @@ def read_networks(
         )
     return [
         read_network(
-            model, config, [text for text in shapes if text.rpartition("=")[0] in mine], batch
+            model, config, [text for text in shapes if text.rpartition("=")[0] in mine], batch, wish
         )
         for model, mine in zip(models, names, strict=True)
     ]
-
-
-def parse_shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Read shapes such as input=1x3x224x224.
-
-    Raises:
-        ConfigError: one that is none.
-    """
-    shapes = {}
-    for text in given:
-        match = _SHAPE.fullmatch(text)
-        if match is None:
-            raise ConfigError(f"{text!r} is no shape", fix="write it as NAME=1x3x224x224")
-        shapes[match["name"]] = tuple(int(size) for size in match["sizes"].split("x"))
-    return shapes
 
 
 def _refuse_untakeable(data: bytes, config: DeviceConfig) -> None:
@@ -143,10 +193,12 @@ def check_precision(precision: str | None) -> None:
     """Refuse a precision that no runtime has.
 
     Raises:
-        ConfigError: it is neither fp16 nor fp32.
+        ConfigError: it is none of fp16, fp32 and int8.
     """
     if precision not in (None, *PRECISIONS):
-        raise ConfigError(f"there is no precision {precision!r}", fix="choose fp16 or fp32")
+        raise ConfigError(
+            f"there is no precision {precision!r}", fix=f"choose among {', '.join(PRECISIONS)}"
+        )
 
 
 def build(
@@ -155,10 +207,15 @@ def build(
     config: DeviceConfig,
     precision: str | None,
     build_index: int = 0,
+    detailed: bool = False,
 ) -> EngineInfo:
-    """Ship a network and build its engine (k > 0: anew, in a slot of its own)."""
-    sha256 = session.put_blob(network.data)
-    return session.build(spec_of(sha256, network, config, precision, build_index))
+    """Ship a network and build its engine (k > 0: anew, in a slot of its own).
+
+    `detailed` has the plan keep what the runtime's inspector can tell of its layers.
+    """
+    sha256 = session.put_blob(network.at(precision or config.runtime.precision))
+    spec = spec_of(sha256, network, config, precision, build_index)
+    return session.build(replace(spec, detailed=detailed))
 
 
 def spec_of(
@@ -176,4 +233,5 @@ def spec_of(
         shapes=network.shapes,
         build_index=build_index,
         cuda_graph=runtime.cuda_graph,
+        profiles=network.profiles,
     )

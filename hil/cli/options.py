@@ -31,7 +31,9 @@ WaitOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else there.")
 ]
-PrecisionOption = Annotated[str | None, typer.Option(help="fp16 or fp32 (default: the device's).")]
+PrecisionOption = Annotated[
+    str | None, typer.Option(help="fp16, fp32 or int8 (default: the device's).")
+]
 ShapeOption = Annotated[
     list[str] | None, typer.Option(help="Shape of a dynamic input: NAME=1x3x224x224.")
 ]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hil.cli.calibrating import CalibrateOption, MethodOption
 from hil.cli.network import check_precision
 from hil.cli.options import (
     BatchOption,
@@ -27,6 +28,7 @@ from hil.cli.options import (
 )
 from hil.cli.profile_run import Asked, ProfileRun, conclude
 from hil.cli.profile_work import Wishes
+from hil.cli.shaping import RangeOption
 
 ModelArgument = Annotated[Path, typer.Argument(help="The network, an ONNX file.")]
 TargetOption = Annotated[
@@ -46,7 +48,7 @@ RateOption = Annotated[
 BuildsOption = Annotated[int, typer.Option(min=1, help="Engines built anew and measured.")]
 SweepOption = Annotated[
     list[str] | None,
-    typer.Option(help="Operating points: nvpmodel=0,2,3; also rate=15,30, precision=fp16,fp32."),
+    typer.Option(help="Operating points: nvpmodel=0,2,3; also rate=15,30, precision=fp16,int8."),
 ]
 ReferenceOption = Annotated[
     Path | None, typer.Option(help="A network measured in between; its drift is divided out.")
@@ -74,7 +76,10 @@ def profile(
     model: ModelArgument,
     device: DeviceOption,
     precision: PrecisionOption = None,
+    calibrate: CalibrateOption = None,
+    calibration_method: MethodOption = "minmax",
     shape: ShapeOption = None,
+    shapes: RangeOption = None,
     batch: BatchOption = None,
     target_ci: TargetOption = None,
     limit: LimitOption = None,
@@ -100,6 +105,8 @@ def profile(
     check_precision(precision)
     asked = Asked(
         model, tuple(shape or ()), batch, builds, tuple(sweep or ()), reference, evidence,
+        calibrate=calibrate, method=calibration_method,
+        ranges=tuple(shapes or ()),
         latency_only=latency_only, explain=explain_energy, keep=keep, as_json=as_json,
     )  # fmt: skip
     given = target_ci or ("1%" if not limits and blocks is None else None)

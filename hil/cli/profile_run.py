@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hil.cli.calibrating import PrecisionWish
 from hil.cli.keeping import Keeper, keeper
 from hil.cli.measuring import desk, refuse_without_power
 from hil.cli.network import Network, read_network
@@ -41,6 +42,9 @@ class Asked:
     sweep: tuple[str, ...]
     reference: Path | None
     evidence: Path | None
+    calibrate: str | None
+    method: str
+    ranges: tuple[str, ...]
     latency_only: bool
     explain: bool
     keep: bool
@@ -110,8 +114,14 @@ class ProfileRun:
         asked, config = self.asked, self.config
         refuse_without_power(config, latency_only=asked.latency_only)
         points = parse_sweep(asked.sweep) if asked.sweep else ()
-        network = read_network(asked.model, config, asked.shapes, asked.batch)
-        other = None if asked.reference is None else read_network(asked.reference, config)
+        precisions = {point.precision or self.wishes.precision for point in points}
+        wish = PrecisionWish(
+            tuple(precisions or {self.wishes.precision}), asked.calibrate, asked.method
+        )
+        network = read_network(asked.model, config, asked.shapes, asked.batch, wish, asked.ranges)
+        other = None
+        if asked.reference is not None:
+            other = read_network(asked.reference, config, wish=wish)
         power = "none" if asked.latency_only else config.power.source
         self.wishes.plan(config.power.interval_ms, None, power)
         now = datetime.now(UTC)

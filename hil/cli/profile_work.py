@@ -125,7 +125,7 @@ class Work:
         precision = (point.precision if point else None) or wishes.precision
         rate_hz = point.rate_hz if point else None
         plan = wishes.plan(desk.config.power.interval_ms, rate_hz, desk.power)
-        info = build(desk.session, self.network, desk.config, precision, build_index)
+        info = build(desk.session, self.network, desk.config, precision, build_index, wishes.layers)
         if wishes.layers:
             refuse(info, "layers")  # before minutes are spent on measuring
         evidence_file = f"evidence-{name}.json.gz" if name else EVIDENCE
@@ -133,8 +133,9 @@ class Work:
             info, plan, evidence_file, f"measuring {name}".strip()
         )
         if wishes.layers:
-            rows = desk.session.layers(info)
-            result["layers"] = [{"name": layer, "time_ms": ms} for layer, ms in rows]
+            told = desk.session.layers(info)
+            result["layers"] = [{"name": layer, "time_ms": ms} for layer, ms in told.rows]
+            result["device_ms"], result["structure"] = told.device_ms, told.structure
         if wishes.trtexec:
             result["trtexec"] = crosscheck(desk, info, result)
         return result
@@ -187,7 +188,7 @@ class Work:
         limits = judged(self.wishes.limits, figures)
         return {
             **figures,
-            **engine_json(self.network.name, info),
+            **engine_json(self.network, info),
             "state": seen_state(evidence),
             **board_json(desk.session),
             "limits": limits,
@@ -303,7 +304,17 @@ def joined_builds(results: Sequence[Result]) -> Result:
             }
     worst = max((r["validity"] for r in results), key=["valid", "suspect", "invalid"].index)
     reasons = [f"build {k}: {why}" for k, r in enumerate(results, 1) for why in r["reasons"]]
-    kept = ("provenance", "rail", "model", "onnx_sha256", "precision", "runtime", "device", "board")
+    kept = (
+        "provenance",
+        "rail",
+        "model",
+        "onnx_sha256",
+        "precision",
+        "quantisation",
+        "runtime",
+        "device",
+        "board",
+    )
     return {
         "schema": SCHEMA_BUILDS,
         **{name: first[name] for name in kept},

@@ -46,10 +46,10 @@ def referenced(work: Work, other: Network) -> Result:
             "rail": desk.rail,
             **divided(done),
             **comparison_json(done),
-            **engine_json(work.network.name, info),
+            **engine_json(work.network, info),
             **board_json(desk.session),
             "reference": {
-                **engine_json(other.name, reference),
+                **engine_json(other, reference),
                 "drift": drift(rounds.scored, figure),
             },
             **rounds.to_json(),

@@ -22,13 +22,14 @@ from hil.device.emulated_session import plausible_draws
 from hil.device.faults import NoPowerError, NoRuntimeError, UnpinnedError
 from hil.device.link import Link
 from hil.device.power_choice import FirstLines, PowerChoice, PowerLostError, told_instead
-from hil.device.records import engine_info, engine_params, engine_record
+from hil.device.records import build_params, engine_info, engine_params, engine_record
 from hil.device.samples import dtype_of, sample_count, stacked
 from hil.device.session import (
     BoardInfo,
     Decide,
     EngineInfo,
     EngineSpec,
+    LayerTimes,
     PlausibleDraws,
     TrtexecRun,
 )
@@ -135,14 +136,7 @@ class AgentSession:
             return self._built(trtexec_run.by_trtexec(spec))
 
     def _built(self, spec: EngineSpec) -> EngineInfo:
-        params = {
-            "onnx": spec.onnx_sha256,
-            "runtime": spec.runtime,
-            "precision": spec.precision,
-            "workspace_mib": spec.workspace_mib,
-            "shapes": {name: list(shape) for name, shape in spec.shapes.items()},
-            "build_index": spec.build_index,
-        }
+        params = build_params(spec)
         answer = self._link.client.request("engine_build", params, timeout_s=BUILD_S)
         return engine_info(spec, answer)
 
@@ -259,12 +253,16 @@ class AgentSession:
         answer = self._link.client.request("engine_infer", params, timeout_s=INFER_S)
         return {str(out["name"]): self._output(out) for out in answer["outputs"]}
 
-    def layers(self, info: EngineInfo) -> tuple[tuple[str, float], ...]:
-        """Return (layer name, mean milliseconds) as the runtime's profiler tells."""
+    def layers(self, info: EngineInfo) -> LayerTimes:
+        """Return what the runtime's profiler and inspector tell of an engine's layers."""
         trtexec_run.refuse(info, "layers")
         params = {**engine_params(info), "iterations": LAYER_ITERATIONS}
         answer = self._link.client.request("engine_layers", params, timeout_s=INFER_S)
-        return tuple((str(row["name"]), float(row["time_ms"])) for row in answer["layers"])
+        rows = tuple((str(row["name"]), float(row["time_ms"])) for row in answer["layers"])
+        device_ms = answer.get("device_ms")
+        return LayerTimes(
+            rows, None if device_ms is None else float(device_ms), answer.get("structure")
+        )
 
     def trtexec(self, info: EngineInfo) -> TrtexecRun | None:
         """Time the engine by the board's own trtexec; None where there is none for it."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hil.core.boards import NO_INT8
 from hil.core.errors import ConfigError
 from hil.core.names import resolve
 from hil.core.yamlfile import StrictModel, load_yaml_variant
@@ -22,6 +23,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+Precision = Literal["fp16", "fp32", "int8"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -65,12 +67,16 @@ class Runtime(StrictModel):
     """What runs networks on the board, and the ONNX opset it takes.
 
     Attributes:
+        precision: of engines where nothing else is asked for.
+        precisions: what the board offers; None is what the runtime has everywhere (fp16 and fp32
+            with TensorRT, fp32 with ONNX Runtime), so that INT8 is only where the file says so.
         cuda_graph: start one CUDA graph an inference instead of every kernel by itself; for
             small networks on TensorRT, whose kernels are shorter than their launches.
     """
 
     name: Literal["tensorrt", "onnxruntime"] = "tensorrt"
-    precision: Literal["fp16", "fp32"] = "fp16"
+    precision: Precision = "fp16"
+    precisions: Annotated[tuple[Precision, ...], Field(strict=False, min_length=1)] | None = None
     workspace_mib: Annotated[int, Field(ge=1)] = 512
     opset: Annotated[int, Field(ge=9)] = 13
     cuda_graph: bool = False
@@ -80,6 +86,22 @@ class Runtime(StrictModel):
         if self.cuda_graph and self.name != "tensorrt":
             raise ValueError("cuda_graph: belongs to runtime tensorrt")
         return self
+
+    @model_validator(mode="after")
+    def _the_default_is_offered(self) -> Self:
+        if self.precisions is not None and self.precision not in self.precisions:
+            raise ValueError(f"precisions: add {self.precision}, which is `precision`")
+        if self.name != "tensorrt" and "int8" in self.offered:
+            raise ValueError("precisions: int8 belongs to runtime tensorrt")
+        return self
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """Precisions that engines may be built with."""
+        usual = ("fp16", "fp32") if self.name == "tensorrt" else ("fp32",)
+        if self.precisions:
+            return self.precisions
+        return usual if self.precision in usual else (*usual, self.precision)
 
 
 class State(StrictModel):
@@ -267,6 +289,12 @@ class _Device(StrictModel):
     state: State = State()
     power: Power = Power()
     lease: Lease = Lease()
+
+    @model_validator(mode="after")
+    def _no_int8_where_none_is(self) -> Self:
+        if "int8" in self.runtime.offered and self.board in NO_INT8:
+            raise ValueError(f"runtime: {self.board} has no INT8 arithmetic; use fp16")
+        return self
 
 
 class SshDevice(_Device):

@@ -19,6 +19,7 @@ from hil.device.enroll import fetch_host_key
 from hil.device.hostkeys import name_in_known_hosts, pinned_keys, wrong_key
 from hil.device.link import Link
 from hil.device.opening import device_link, open_session
+from hil.device.precisions import unquantised
 from hil.device.session import EngineSpec
 
 SHORT_RUN = RunPlan(idle_s=1.0, settle_s=1.0, window_s=2.0, blocks=1, tail_s=0.2, warmup=2)
@@ -97,7 +98,7 @@ def _short_run(device: DeviceConfig, owner: str, network: bytes) -> Iterator[Che
         with open_session(device, owner=owner) as session:
             spec = EngineSpec(
                 session.put_blob(network),
-                runtime.precision,
+                unquantised(runtime),
                 runtime.name,
                 runtime.workspace_mib,
                 cuda_graph=runtime.cuda_graph,

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import paramiko
 import yaml
 
+from hil.core.boards import precisions_of
 from hil.core.errors import ConfigError, DeviceError
 from hil.device.config import NAME, SCHEMA, Agent, Ssh
 from hil.device.dial import dial
@@ -241,7 +242,8 @@ def device_fields(target: Target, probe: Mapping[str, Any]) -> dict[str, Any]:
             "precision": "fp16" if tensorrt else "fp32",
             "workspace_mib": 512,
             "opset": 13,
-        },
+        }
+        | _precisions(board_kind(probe.get("model"), probe.get("l4t")), tensorrt=tensorrt),
         "state": {
             "nvpmodel": 0 if sudo.get("nvpmodel") else None,
             "clocks": bool(sudo.get("jetson_clocks")),
@@ -249,6 +251,12 @@ def device_fields(target: Target, probe: Mapping[str, Any]) -> dict[str, Any]:
         "power": _power(probe),
         "lease": {"ttl_s": 60},
     } | ({} if target.root == "/" else {"agent": {"root": target.root}})
+
+
+def _precisions(kind: str, *, tensorrt: bool) -> dict[str, Any]:
+    """Return what the board offers, where that is more than TensorRT has everywhere."""
+    offered = precisions_of(kind)
+    return {"precisions": list(offered)} if tensorrt and "int8" in offered else {}
 
 
 # Total input rail by board, as tegrastats names it. AGX boards have no single one, and tegrastats

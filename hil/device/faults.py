@@ -25,6 +25,10 @@ class NoRuntimeError(DeviceError):
     """What is to run networks is not there, or does not reach the GPU."""
 
 
+class EngineDiedError(DeviceError):
+    """What builds or runs an engine died, hung, or ran out of memory; the board is well."""
+
+
 class NoPowerError(MeasurementError):
     """The board has no such power source, or it says nothing."""
 
@@ -60,9 +64,11 @@ BLAME: Mapping[str, Blame] = {
     "parse_failed": Blame(ExportError, _CHECK),
     "build_failed": Blame(ExportError, "raise runtime.workspace_mib, or simplify the network"),
     "unknown_shape": Blame(ConfigError, "give the shape, e.g. --shape NAME=1x3x224x224"),
-    "out_of_memory": Blame(DeviceError, "close other programs on the board, or lower the batch"),
-    "worker_died": Blame(DeviceError, "try again; `hil doctor` shows memory and temperature"),
-    "timeout": Blame(DeviceError, "try again; `hil doctor` shows whether the board is loaded"),
+    "out_of_memory": Blame(
+        EngineDiedError, "close other programs on the board, or lower the batch"
+    ),
+    "worker_died": Blame(EngineDiedError, "try again; `hil doctor` shows memory and temperature"),
+    "timeout": Blame(EngineDiedError, "try again; `hil doctor` shows whether the board is loaded"),
 }
 
 

@@ -14,6 +14,10 @@ def engine_record(info: EngineInfo) -> dict[str, Any]:
     """Return the engine as evidence keeps it: plain data."""
     record = asdict(info)
     record["spec"]["shapes"] = {name: list(shape) for name, shape in info.spec.shapes.items()}
+    record["spec"]["profiles"] = [
+        {name: [list(shape) for shape in each] for name, each in ranges.items()}
+        for ranges in info.spec.profiles
+    ]
     for side in ("inputs", "outputs"):
         record[side] = [{**tensor, "shape": list(tensor["shape"])} for tensor in record[side]]
     record["messages"] = list(info.messages)
@@ -33,9 +37,31 @@ def board_info(name: str, probe: Mapping[str, Any]) -> BoardInfo:
     )
 
 
+def build_params(spec: EngineSpec) -> dict[str, Any]:
+    """Return how a build is asked of the agent."""
+    asked: dict[str, Any] = {
+        "onnx": spec.onnx_sha256,
+        "runtime": spec.runtime,
+        "precision": spec.precision,
+        "workspace_mib": spec.workspace_mib,
+        "shapes": {name: list(shape) for name, shape in spec.shapes.items()},
+        "build_index": spec.build_index,
+    }
+    if spec.detailed:
+        asked["detailed"] = True
+    if spec.profiles:
+        asked["profiles"] = [
+            {name: [list(shape) for shape in each] for name, each in ranges.items()}
+            for ranges in spec.profiles
+        ]
+    return asked
+
+
 def engine_params(info: EngineInfo) -> dict[str, Any]:
     """Return how requests to the agent name an engine."""
-    named = {"engine": info.engine_sha256, "runtime": info.spec.runtime}
+    named: dict[str, Any] = {"engine": info.engine_sha256, "runtime": info.spec.runtime}
+    if info.spec.profiles:  # else the plan has one shape
+        named["shapes"] = {name: list(shape) for name, shape in info.spec.shapes.items()}
     return {**named, "cuda_graph": True} if info.spec.cuda_graph else named
 
 
@@ -62,6 +88,7 @@ def engine_info(spec: EngineSpec, answer: Mapping[str, Any]) -> EngineInfo:
             platform=answer.get("platform"),
             dialect=answer.get("dialect"),
             via=answer.get("via"),
+            profile=None if answer.get("profile") is None else int(answer["profile"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError("the answer to a build cannot be read", why=repr(error)) from error

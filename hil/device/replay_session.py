@@ -28,6 +28,7 @@ from hil.device.session import (
     Decide,
     EngineInfo,
     EngineSpec,
+    LayerTimes,
     PlausibleDraws,
     TensorInfo,
     TrtexecRun,
@@ -159,7 +160,7 @@ class ReplaySession:
         """Refused: a record holds no outputs."""
         self._refuse("outputs of a network")
 
-    def layers(self, info: EngineInfo) -> tuple[tuple[str, float], ...]:
+    def layers(self, info: EngineInfo) -> LayerTimes:
         """Refused: the layers' times are in the kept result, not in the evidence."""
         self._refuse("times of layers")
 

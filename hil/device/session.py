@@ -25,11 +25,19 @@ class TensorInfo:
     shape: tuple[int, ...]
 
 
+Shape = tuple[int, ...]
+Range = tuple[Shape, Shape, Shape]
+"""Smallest, best and largest shape of an input in an optimisation profile."""
+
+
 @dataclass(frozen=True)
 class EngineSpec:
     """What to build on the board. `build_index` k > 0 asks for a fresh build in its own slot.
 
     `cuda_graph` says how it is run: one CUDA graph an inference (TensorRT), not every kernel.
+    `profiles` are TensorRT's optimisation profiles, each the smallest, best and largest shape of
+    open inputs; none builds one for exactly `shapes`, which is what is run in any case.
+    `detailed` has the plan keep what TensorRT's inspector tells of its layers beyond their names.
     """
 
     onnx_sha256: str
@@ -39,6 +47,8 @@ class EngineSpec:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     build_index: int = 0
     cuda_graph: bool = False
+    profiles: tuple[Mapping[str, Range], ...] = ()
+    detailed: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ class EngineInfo:
         messages: what the builder said that a person should see.
         platform: the GPU that the plan is good for (`sm_6.2`), or the kind of CPU.
         dialect: how this release of TensorRT was spoken to; None for other runtimes.
+        profile: number of the optimisation profile that `spec.shapes` is run in; None where no
+            input is open.
         via: what reached the GPU: pycuda or libcudart; None where nothing had to.
     """
 
@@ -69,6 +81,7 @@ class EngineInfo:
     platform: str | None = None
     dialect: str | None = None
     via: str | None = None
+    profile: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,22 @@ class BoardInfo:
     python: str
     emulated: bool
     raw: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """What the runtime's own profiler and inspector tell of an engine.
+
+    Attributes:
+        rows: (layer, mean milliseconds) in the order of execution; the profiler slows the engine.
+        device_ms: mean of one inference between two CUDA events, unprofiled; None without CUDA.
+        structure: the inspector's JSON of what the plan is made of, or its text; None where the
+            runtime has no inspector, or it says too much to be sent.
+    """
+
+    rows: tuple[tuple[str, float], ...]
+    device_ms: float | None = None
+    structure: Any = None
 
 
 @dataclass(frozen=True)
@@ -186,8 +215,8 @@ class Session(Protocol):
     ) -> dict[str, NDArray[np.generic]]:
         """Run N samples, each input shaped (N, *sample); outputs shaped (N, *sample)."""
 
-    def layers(self, info: EngineInfo) -> tuple[tuple[str, float], ...]:
-        """Return (layer name, mean milliseconds) as the runtime's profiler tells."""
+    def layers(self, info: EngineInfo) -> LayerTimes:
+        """Return what the runtime's profiler and inspector tell of an engine's layers."""
 
     def trtexec(self, info: EngineInfo) -> TrtexecRun | None:
         """Time the engine by the board's own trtexec; None where there is none for it.

@@ -27,7 +27,7 @@ class OperatingPoint:
     Attributes:
         nvpmodel: id of the power mode.
         rate_hz: inferences started a second, None for back to back.
-        precision: fp16 or fp32.
+        precision: fp16, fp32 or int8.
     """
 
     nvpmodel: int | None = None
@@ -95,12 +95,12 @@ def _value(key: str, word: str) -> Any:
         return int(word)
     if key == "rate" and re.fullmatch(r"\d+(\.\d+)?", word) and float(word) > 0:
         return float(word)
-    if key == "precision" and word in ("fp16", "fp32"):
+    if key == "precision" and word in ("fp16", "fp32", "int8"):
         return word
     fix = {
         "nvpmodel": "power modes are numbers; the board's are in /etc/nvpmodel.conf",
         "rate": "rates are frames a second, more than 0",
-        "precision": "there are fp16 and fp32",
+        "precision": "there are fp16, fp32 and int8",
     }[key]
     raise ConfigError(f"{word!r} is no {key}", fix=fix)
 

@@ -104,12 +104,14 @@ def hardware_matrix(trace: Trace, space: Space, archs: Sequence[Architecture]) -
     model = cost_model(trace, space)
     counts = model.counts(archs)
     size_bytes = model.bytes_each(archs)
-    wide = size_bytes > FP16_BYTES
+    wide, narrow = size_bytes > FP16_BYTES, size_bytes < FP16_BYTES
     columns: dict[str, FloatArray] = {
         "activation_bytes": counts.elements.sum(1) * size_bytes,
         "weight_bytes": counts.params.sum(1) * size_bytes,
         "count_fp32": (counts.live & model.launched).sum(1) * wide,
         "macs_fp32": counts.macs.sum(1) * wide,
+        "count_int8": (counts.live & model.launched).sum(1) * narrow,
+        "macs_int8": counts.macs.sum(1) * narrow,
     }
     for kind in (*_COUNTED, *_ALSO_COUNTED):
         mask = model.of_kind(kind, archs)
@@ -127,8 +129,11 @@ def feature_names(trace: Trace, space: Space) -> tuple[str, ...]:
     kinds = {vertex.kind for vertex in trace.vertices}
     more = [f"count_{kind}" for kind in _ALSO_COUNTED if kind in kinds]
     more += [f"macs_{kind}" for kind in _ALSO_WITH_MACS if kind in kinds]
-    if any(v.kind == "precision" for v in space.variables):
+    bits = next((v.choices for v in space.variables if v.kind == "precision"), ())
+    if 16 in bits and 32 in bits:  # of two precisions one column tells which it is
         more += ["count_fp32", "macs_fp32"]
+    if 8 in bits:
+        more += ["count_int8", "macs_int8"]
     return (*FEATURE_NAMES, *more)
 
 

@@ -14,13 +14,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from hil.core.boards import NO_INT8
 from hil.net.onnxcheck import ModelInfo, TensorSpec, findings, inspect
 from hil.net.onnxrules import Finding
+from hil.net.quantrules import int8_findings
 
 _TABLED_OPSET = 13
-_QUANTISED = ("QuantizeLinear", "DequantizeLinear")
-# INT8 arithmetic needs DP4A, which sm_53 (Nano, TX1) and sm_62 (TX2) lack.
-_NO_INT8 = ("jetson-tx1", "jetson-tx2", "jetson-nano")
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,9 @@ class Target:
     Attributes:
         runtime: `tensorrt` or `onnxruntime`.
         opset: the newest opset that it takes.
-        precision: `fp16` or `fp32`.
+        precision: `fp16`, `fp32` or `int8`.
         board: the board's kind, for what its GPU lacks.
+        offered: precisions that the device's file offers; none leaves it to the board's kind.
         shapes: sizes given for inputs that the file leaves open.
     """
 
@@ -39,6 +39,7 @@ class Target:
     opset: int
     precision: str
     board: str = ""
+    offered: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
@@ -60,7 +61,7 @@ def precheck(data: bytes, target: Target) -> tuple[Finding, ...]:
     info = inspect(data)
     model = onnx.load_model_from_string(data)
     found = [*_operators(data, info, target), *_shapes(info, target)]
-    found += [*_precision(model, info, target), *_narrowed(model, target)]
+    found += [*_precision(model, target), *_narrowed(model, target)]
     return tuple(found)
 
 
@@ -130,7 +131,7 @@ def _shown(spec: TensorSpec) -> str:
     return "x".join("?" if size is None else str(size) for size in spec.shape or (None,))
 
 
-def _precision(model: onnx.ModelProto, info: ModelInfo, target: Target) -> Iterator[Finding]:
+def _precision(model: onnx.ModelProto, target: Target) -> Iterator[Finding]:
     if target.runtime == "onnxruntime" and target.precision != "fp32":
         yield Finding(
             "",
@@ -139,15 +140,16 @@ def _precision(model: onnx.ModelProto, info: ModelInfo, target: Target) -> Itera
             "asked",
             "ask for fp32, or store the model in float16 (hil export --precision fp16)",
         )
-    quantised = [op for op in _QUANTISED if op in info.operators]
-    if quantised and target.runtime == "tensorrt" and target.board in _NO_INT8:
-        node = next(n for n in model.graph.node if n.op_type in quantised)
-        yield Finding(
-            node.name or node.op_type,
-            node.op_type,
-            f"{target.board} has no INT8 arithmetic (INT8 is for Xavier and Orin)",
-            "ship the model before quantisation and ask for fp16",
-        )
+    if target.runtime == "tensorrt":
+        yield from int8_findings(model, target.precision, target.board, has_table=target.has_table)
+        told = target.precision == "int8" and target.board in NO_INT8
+        if target.offered and target.precision not in target.offered and not told:
+            yield Finding(
+                "",
+                "",
+                f"the device's file offers {', '.join(target.offered)}, and not {target.precision}",
+                f"ask for {target.offered[0]}, or add it to `precisions` where the board has it",
+            )
     if target.runtime == "tensorrt" and target.precision == "fp16":
         yield from _too_large(model)
 

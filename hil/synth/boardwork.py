@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hil.core.errors import ExportError
 from hil.core.evidence import RunPlan
 from hil.core.stats import Estimate
+from hil.device.faults import EngineDiedError
 from hil.device.session import EngineInfo, EngineSpec, PlausibleDraws, Session
 from hil.device.trtexec_run import refuse
 from hil.measure.numbers import require_joules
@@ -171,15 +172,20 @@ class BoardWork:
             session.put_blob(model.onnx)
             try:
                 info = session.build(replace(spec, onnx_sha256=sha256, build_index=made.index))
+                refuse(info, "certificate, nor outputs to read accuracy from")
+                if again:
+                    session.reset(seed)
+                with self._in_mode(made.mode):
+                    measurement, evidence = measure(
+                        session, info, plan, power=self.power, rail=self.rail
+                    )
             except ExportError as error:
                 return {**empty, "refused": str(error)}
-            refuse(info, "certificate, nor outputs to read accuracy from")
-            if again:
-                session.reset(seed)
-            with self._in_mode(made.mode):
-                measurement, evidence = measure(
-                    session, info, plan, power=self.power, rail=self.rail
-                )
+            except EngineDiedError as error:
+                # It costs this measurement, not the run: a network may be what kills TensorRT.
+                cause = "; ".join(filter(None, (error.what, error.why)))
+                step = {**empty, "refused": f"{cause} (tried {attempt + 1} times)"}
+                continue
             if self.power != "none":
                 require_joules(measurement)
             marks = evidence.marks

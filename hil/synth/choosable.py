@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from hil.core.yamlfile import StrictModel
 
-Precision = Literal["fp16", "fp32"]
+Precision = Literal["fp16", "fp32", "int8"]
 
 
 def _each_once(written: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from hil.core.errors import ConfigError
 from hil.device.config import DeviceConfig, ReplayDevice
 from hil.device.opening import OnWait, open_session
+from hil.device.precisions import require_precision
 from hil.device.session import EngineSpec, Session
 from hil.synth.boardwork import BoardWork
 from hil.synth.loop import Job, OpenBench
@@ -35,11 +36,15 @@ def open_job(
 
     Raises:
         ConfigError: the device cannot do the task.
+        ExportError: the device does not offer a precision of the profile.
         DeviceError, LeaseTimeoutError: see `open_session`.
     """
     recorded = isinstance(config, ReplayDevice) and config.replay.table is not None
     if (profile.task == "table") != recorded:
         raise _mismatch(profile, config)
+    if not recorded:
+        for precision in sorted(profile.precisions):
+            require_precision(config, precision)
     profile = profile.on_modes(config.state.modes)
     with Threads() as pools:
         if isinstance(config, ReplayDevice) and config.replay.table is not None:

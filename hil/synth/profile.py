@@ -236,12 +236,27 @@ class Generator(StrictModel):
     emit: Count = 16
 
 
+class Int8(StrictModel):
+    """How scales of INT8 are found: with training pictures, spread evenly over them.
+
+    Attributes:
+        method: `minmax` lets the largest value of an activation fit; `percentile` clips the
+            largest 0.01 %.
+        pictures: how many are looked at.
+    """
+
+    method: Literal["minmax", "percentile"] = "minmax"
+    pictures: Count = 256
+
+
 class Profile(StrictModel):
     """One job.
 
     Attributes:
         alpha: chance of any false certificate in a run.
         confidence: makes the bound of accuracy binding instead of its point estimate.
+        precision: what engines are built with where it is no choice, the prototype's always.
+        int8: how scales are found where that is INT8.
         space: what may be chosen beyond widths and depth.
         scope: what a certificate speaks of: `build`, the network's fresh builds, or `engine`, the
             one engine that was measured again and again.
@@ -256,6 +271,7 @@ class Profile(StrictModel):
     table: Table | None = Field(default=None, validate_default=True)
     training: Training = Training()
     precision: Precision = "fp16"
+    int8: Int8 = Int8()
     space: Choosable | None = None
     requirements: Requirements
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
@@ -265,6 +281,11 @@ class Profile(StrictModel):
     budget: Budget = Budget()
     measure: Measure = Measure()
     generator: Generator = Generator()
+
+    @property
+    def precisions(self) -> frozenset[str]:
+        """All that engines of the job may be built with."""
+        return frozenset({self.precision, *((self.space and self.space.precisions) or ())})
 
     @field_validator("prototype", "data", "table")
     @classmethod

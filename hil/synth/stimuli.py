@@ -3,8 +3,9 @@
 The harm of a width or a window follows the first-order scores of the channels or taps that it
 removes, scaled so that its least choice does the harm that was seen when that choice was really
 made (sliced or cropped, norms recalibrated). A branch's harm is the one seen when it was removed, a
-resolution's the one seen when the prototype was shown pictures of that size. Precision has none:
-the engine decides what it does, so that the host has seen nothing.
+resolution's the one seen when the prototype was shown pictures of that size. INT8's is
+that of the prototype's quantised file; FP16 and FP32 have none: the engine decides what they do, so
+that the host has seen nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from hil.net.export import export_onnx
 from hil.net.graph import Trace
 from hil.net.materialise import Importance, materialise
+from hil.net.quantise import Calibration, answers, evenly, quantise
 from hil.net.resolution import fitted
 from hil.net.space import Space, Variable
 from hil.net.stimuli import branch_response, harm_curve, taylor_importance
+from hil.net.variables import PRECISIONS
 from hil.synth.store import RunStore
 from hil.synth.tensors import plain
 from hil.tasks.classification import recalibrate
@@ -31,6 +35,8 @@ PICTURES = 512
 """Training pictures that the stimuli are read on; the search and held-out splits stay unseen."""
 
 _BATCH = 128
+_CALIBRATION_PICTURES = 64
+_INT8 = PRECISIONS["int8"]
 FloatArray = NDArray[np.float64]
 
 
@@ -77,7 +83,11 @@ def _measured(trace: Trace, space: Space, split: Split) -> dict[str, object]:
         if variable.kind == "depth":
             return np.array([max(branches[variable.name], 0.0), 0.0])
         if variable.kind == "precision":
-            return np.zeros(variable.size)
+            losses = [
+                _int8_loss(trace, inputs, labels) if bits == _INT8 else reference
+                for bits in variable.choices
+            ]
+            return np.maximum(np.array(losses) - losses[variable.identity], 0.0)
         if variable.kind == "resolution":
             # Nothing but the loss itself tells one size from another; there are few of them.
             return np.array([*map(seen, range(variable.identity)), 0.0])
@@ -87,6 +97,14 @@ def _measured(trace: Trace, space: Space, split: Split) -> dict[str, object]:
         "importance": {name: scores.tolist() for name, scores in importance.items()},
         "harm": [harm_of(i, variable).tolist() for i, variable in enumerate(space.variables)],
     }
+
+
+def _int8_loss(trace: Trace, inputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Loss of the prototype's file in INT8, its scales found with some of the same pictures."""
+    data = export_onnx(trace.prototype, (inputs[:1],))
+    samples = inputs.numpy()
+    made = quantise(data, Calibration({"input": evenly(samples, _CALIBRATION_PICTURES)}))
+    return float(cross_entropy(torch.from_numpy(answers(made, samples)), labels))
 
 
 def _with(space: Space, index: int, choice: int) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from hil.net.export import check_parity, export_onnx
 from hil.net.factory import load_factory
 from hil.net.graph import Trace
 from hil.net.materialise import Importance, materialise
+from hil.net.quantise import Calibration, answers, evenly, quantise
 from hil.net.resolution import example_of, fit, fitted
 from hil.net.space import Space
 from hil.net.trace import trace
@@ -141,25 +142,46 @@ class Workbench:
             seed = derived_seed(self.seed, "train", key)
             shown = self.shown(arch, student)
             task.finetune(shown, self.teacher, self.data, epochs=epochs, seed=seed, recipe=recipe)
-            return self._scored(student, shown)
+            return self._scored(arch, student)
 
         return _trained(self.store.step("train", key, compute))
 
     def export(self, arch: Arch, weights_sha256: str | None) -> Model:
-        """Return the network as ONNX, proven in ONNX Runtime to compute the same function."""
+        """Return the network as ONNX, proven in ONNX Runtime to compute the same function.
+
+        For INT8 that is proven of the file before its scales are put in.
+        """
         network = self.network(arch, weights_sha256)
-        example = example_of(self.trace, self.space, arch)
-        onnx_bytes = export_onnx(network, example, opset=self.opset)
+        onnx_bytes = self._exported(arch, network)
         for picture in plain(self.fit(arch, self.data.search.inputs[:4])):
             check_parity(network, onnx_bytes, (picture[None],))
+        if self._in_int8(arch):
+            onnx_bytes = self._quantised(arch, onnx_bytes)
         return Model(onnx_bytes, self.space.precision(arch))
 
-    def _right(self, network: nn.Module) -> NDArray[np.bool_]:
-        search = self.data.search
-        return task.correct(task.predict(network, search.inputs), search.labels)
+    def _exported(self, arch: Arch, network: nn.Module) -> bytes:
+        return export_onnx(network, example_of(self.trace, self.space, arch), opset=self.opset)
 
-    def _scored(self, network: nn.Module, shown: nn.Module) -> dict[str, Any]:
-        right = self._right(shown)
+    def _in_int8(self, arch: Arch) -> bool:
+        return (self.space.precision(arch) or self.profile.precision) == "int8"
+
+    def _quantised(self, arch: Arch, onnx_bytes: bytes) -> bytes:
+        told = self.profile.int8
+        pictures = self.fit(arch, evenly(self.data.train.inputs, told.pictures))
+        return quantise(onnx_bytes, Calibration({"input": pictures}, told.method))
+
+    def _right(self, arch: Arch, network: nn.Module) -> NDArray[np.bool_]:
+        """Which pictures of the search split are right; in INT8 as the quantised file has them."""
+        search = self.data.search
+        if self._in_int8(arch):
+            quantised = self._quantised(arch, self._exported(arch, network))
+            logits = answers(quantised, self.fit(arch, search.inputs))
+        else:
+            logits = task.predict(self.shown(arch, network), search.inputs)
+        return task.correct(logits, search.labels)
+
+    def _scored(self, arch: Arch, network: nn.Module) -> dict[str, Any]:
+        right = self._right(arch, network)
         return {
             "weights": self.store.put_blob(save_weights(network.state_dict())),
             "right": _ones(right),
@@ -255,7 +277,7 @@ def open_workbench(
             on_progress=lambda *_: watch.advance(),
             recipe=profile.training.recipe("the prototype"),
         )
-        return bench._scored(network, network)
+        return bench._scored(space.identity, network)
 
     trained = _trained(store.step("train", "prototype", compute))
     weights = load_weights(store.blob(trained.weights_sha256))

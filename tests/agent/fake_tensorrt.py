@@ -30,6 +30,7 @@ def make(version, lists, library):
     trt = types.SimpleNamespace(__version__=version, init_libnvinfer_plugins=lambda *_: True)
     trt.launches = []
     trt.memory_full = False
+    trt.fast_int8 = True
 
     def real(kind):
         ever = {name for names in lists.values() for name in names.get(kind.__name__, ())}
@@ -183,6 +184,7 @@ def _building(trt, real, version):
 
         def add_optimization_profile(self, profile):
             self._profiles.append(profile)
+            return len(self._profiles) - 1
 
         def create_timing_cache(self, data):
             return None if data.startswith(b"damaged") else ITimingCache(bytes(data))
@@ -215,13 +217,18 @@ def _building(trt, real, version):
         def platform_has_fast_fp16(self):
             return False
 
+        @property
+        def platform_has_fast_int8(self):
+            return trt.fast_int8
+
         def build_serialized_network(self, network, config):
-            shapes = config._profiles[0]._shapes if config._profiles else {}
+            ranges = [each._shapes for each in config._profiles]
             tensors = [network.get_input(i) for i in range(network.num_inputs)]
-            if any(-1 in t.shape and t.name not in shapes for t in tensors):
+            changing = [t.name for t in tensors if -1 in t.shape]
+            if any(n not in shapes for n in changing for shapes in ranges or [{}]):
                 return None
             header = {
-                "shapes": shapes,
+                "profiles": ranges,
                 "workspace": config._pools[trt.MemoryPoolType.WORKSPACE],
                 "flags": sorted(flag.name for flag in config._flags),
                 "detailed": config.profiling_verbosity is trt.ProfilingVerbosity.DETAILED,
@@ -280,9 +287,12 @@ def _running(trt, real, library):
         def get_tensor_shape(self, name):
             return trt.ITensor(self._tensors[name]).shape
 
+        @property
+        def num_optimization_profiles(self):
+            return max(1, len(self._header["profiles"]))
+
         def get_tensor_profile_shape(self, name, profile_index):
-            assert profile_index == 0
-            return self._header["shapes"][name]
+            return self._header["profiles"][profile_index][name]
 
         def create_execution_context(self):
             return None if trt.memory_full else IExecutionContext(self)
@@ -294,10 +304,11 @@ def _running(trt, real, library):
     class IExecutionContext:
         def __init__(self, engine):
             self._engine, self._addresses, self.profiler = engine, {}, None
+            self._number = 0
             self._shapes = {n: engine.get_tensor_shape(n) for n in engine._inputs}
 
         def set_input_shape(self, name, shape):
-            low, _, high = self._engine.get_tensor_profile_shape(name, 0)
+            low, _, high = self._engine.get_tensor_profile_shape(name, self._number)
             assert all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
             self._shapes[name] = tuple(shape)
             return True
@@ -309,6 +320,13 @@ def _running(trt, real, library):
                 self._shapes[next(iter(self._shapes))][0] if size == -1 else size
                 for size in self._engine.get_tensor_shape(name)
             )
+
+        def set_optimization_profile_async(self, profile_index, stream_handle):
+            assert stream_handle
+            assert 0 <= profile_index < self._engine.num_optimization_profiles
+            self._number = profile_index
+            self._shapes = {n: self._engine.get_tensor_shape(n) for n in self._engine._inputs}
+            return True
 
         def set_tensor_address(self, name, address):
             self._addresses[name] = address

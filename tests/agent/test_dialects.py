@@ -18,6 +18,7 @@ from hil.agent.trt_engine import Engine
 
 HERE = Path(__file__).parent
 RELEASES = ("8.6.1", "10.0.1", "10.3.0", "10.16.1.11", "11.4.0.106")
+STEP = 0.25
 WEIGHT = (np.arange(12, dtype=np.float32).reshape(3, 4) - 5) / 7
 
 
@@ -37,6 +38,20 @@ def network(batch=1, operator="Relu", half=False):
     )
     opsets = [helper.make_opsetid("", 13)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=7).SerializeToString()
+
+
+def quantised():
+    """`network` with its input rounded to INT8 by a pair of nodes."""
+    model = onnx.load_from_string(network())
+    ends = [("QuantizeLinear", "x", "q"), ("DequantizeLinear", "q", "d")]
+    pair = [helper.make_node(kind, [a, "s", "z"], [b], name=kind) for kind, a, b in ends]
+    model.graph.node[0].input[0] = "d"
+    nodes = [*pair, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(STEP), "s"))
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "z"))
+    return model.SerializeToString()
 
 
 @pytest.fixture(scope="session")
@@ -92,9 +107,9 @@ class Board:
         notes = trt_build.build(self.trt, self.dialect, want, StderrLog())
         return notes, json.loads(plan.read_bytes().partition(b"\n")[0])
 
-    def load(self):
+    def load(self, shapes=None):
         device = CudartDevice(self.library)
-        return Engine(self.trt, self.dialect, device, str(self.folder / "plan"))
+        return Engine(self.trt, self.dialect, device, str(self.folder / "plan"), shapes)
 
     def refused(self, data, **more):
         with pytest.raises(AgentError) as failure:
@@ -139,10 +154,60 @@ def test_open_shapes_get_a_profile_of_exactly_the_shape_asked(board):
     _, plan = board.build(data, shapes={"x": [2, 3]})
     engine = board.load()
 
-    assert plan["shapes"] == {"x": [[2, 3]] * 3}
+    assert plan["profiles"] == [{"x": [[2, 3]] * 3}]
     assert engine.outputs[0].shape == (2, 4)
     x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_allclose(ran(engine, x), np.maximum(x @ WEIGHT, 0), rtol=1e-5)
+    engine.close()
+
+
+def test_several_profiles_are_built_and_the_one_that_fits_is_run(board):
+    small, large = {"x": [[1, 3], [1, 3], [4, 3]]}, {"x": [[4, 3], [8, 3], [16, 3]]}
+
+    _, plan = board.build(network(batch="n"), shapes={"x": [6, 3]}, profiles=[small, large])
+
+    assert plan["profiles"] == [small, large]
+    x = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    for shapes, number, rows in (
+        ({"x": [2, 3]}, 0, 2),
+        ({"x": [4, 3]}, 0, 4),  # both hold it, the first is taken
+        ({"x": [8, 3]}, 1, 8),
+        ({"x": [16, 3]}, 1, 16),
+        (None, 0, 1),  # the best of the first
+    ):
+        engine = board.load(shapes)
+        assert (engine.profile, engine.ranges) == (number, [small, large])
+        assert engine.outputs[0].shape == (rows, 4)
+        got = ran(engine, x[:rows])
+        np.testing.assert_allclose(got, np.maximum(x[:rows] @ WEIGHT, 0), rtol=1e-5)
+        engine.close()
+    with pytest.raises(AgentError, match="no optimisation profile holds") as refusal:
+        board.load({"x": [17, 3]})
+    assert "1: x=4x3:8x3:16x3" in refusal.value.why
+
+
+@pytest.mark.parametrize(
+    ("profiles", "shapes", "said"),
+    [
+        ([{"x": [[1, 3], [2, 3], [4, 3]]}], {"x": [5, 3]}, "no optimisation profile holds"),
+        ([{"x": [[4, 3], [2, 3], [4, 3]]}], {}, "must grow"),
+        ([{"x": [[1, 3], [2, 5], [4, 3]]}], {}, "in the network"),
+        ([{"q": [[1, 3], [2, 3], [4, 3]]}], {"x": [1, 3]}, "has no input q"),
+    ],
+)
+def test_profiles_that_do_not_fit_are_refused_before_a_build(board, profiles, shapes, said):
+    refusal = board.refused(network(batch="n"), shapes=shapes, profiles=profiles)
+
+    assert refusal.code == "unknown_shape"
+    assert said in refusal.message
+    assert not (board.folder / "plan").exists()
+
+
+def test_a_network_of_fixed_shape_has_no_profile(board):
+    board.build(network())
+    engine = board.load()
+
+    assert (engine.ranges, engine.profile) == ([], None)
     engine.close()
 
 
@@ -157,6 +222,45 @@ def test_fp16_is_a_flag_up_to_10_and_the_networks_own_from_11(board):
     assert (refusal.code, "--precision fp16" in refusal.fix) == ("build_failed", True)
     assert board.build(network(half=True), precision="fp16")[0] == []
     assert "float16" in board.build(network(half=True))[0][0]
+
+
+def test_int8_comes_with_the_network_and_up_to_10_needs_a_flag_too(board):
+    notes, plan = board.build(quantised(), precision="int8")
+
+    assert notes == []
+    # FP16 for what is not quantised goes along where the GPU is fast at it; the fake one is not.
+    assert plan["flags"] == ([] if board.typed else ["INT8"])
+    engine = board.load()
+    x = np.array([[0.4, -2.1, 3.0]], np.float32)
+    np.testing.assert_allclose(
+        ran(engine, x), np.maximum(np.rint(x / STEP) * STEP @ WEIGHT, 0), rtol=1e-5
+    )
+    engine.close()
+
+
+def test_int8_and_a_quantised_network_go_together_or_not_at_all(board):
+    plain = board.refused(network(), precision="int8")
+    assert (plain.code, "not quantised" in plain.message) == ("build_failed", True)
+    assert "--calibrate" in plain.fix
+    for precision in ("fp16", "fp32"):
+        refusal = board.refused(quantised(), precision=precision)
+        assert (refusal.code, "is quantised" in refusal.message) == ("build_failed", True)
+        assert "int8" in refusal.fix
+
+
+def test_a_gpu_without_int8_refuses_it_before_anything_is_built(board):
+    board.trt.fast_int8 = False
+    if board.typed:  # 11 has no word for it: it runs on no GPU without INT8
+        assert board.build(quantised(), precision="int8")[0] == []
+        return
+
+    refusal = board.refused(quantised(), precision="int8")
+
+    assert refusal.code == "build_failed"
+    assert "no fast INT8" in refusal.message
+    assert "platform_has_fast_int8" in refusal.why
+    assert "fp16" in refusal.fix
+    assert not (board.folder / "plan").exists()
 
 
 def test_a_float16_network_is_fed_and_read_as_such(board):

@@ -72,3 +72,34 @@ def test_sources_that_make_no_sense_are_refused(power, word):
         plans.sources({"power": power}, 100)
 
     assert caught.value.code == "bad_request"
+
+
+BUILD = {"onnx": "ab" * 32, "runtime": "tensorrt", "precision": "int8"}
+
+
+def test_a_build_names_its_precision_and_its_profiles():
+    small = {"x": [[1, 3], [2, 3], [4, 3]]}
+
+    assert plans.build(BUILD)["profiles"] == []
+    assert plans.build(dict(BUILD, profiles=[small, small]))["profiles"] == [small, small]
+    with pytest.raises(AgentError):
+        plans.build(dict(BUILD, precision="int4"))
+
+
+@pytest.mark.parametrize(
+    "profiles",
+    [
+        {"x": [[1], [1], [1]]},
+        [[]],
+        [{}],
+        [{"x": [[1], [1]]}],
+        [{"x": [[1], [1], [0]]}],
+        [{"x": [[1], [1], "3"]}],
+        [{"x": [[1], [1], [True]]}],
+        [{"x": [[1], [1], [1]]}] * 33,
+    ],
+)
+def test_profiles_that_are_none_are_refused(profiles):
+    with pytest.raises(AgentError) as refusal:
+        plans.build(dict(BUILD, profiles=profiles))
+    assert refusal.value.code == "bad_request"

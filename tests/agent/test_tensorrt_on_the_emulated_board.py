@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -145,6 +146,38 @@ def test_inputs_of_changing_shape_get_the_shape_asked_for(board):
     assert made["outputs"][0]["shape"] == [2, 4]
 
 
+def test_several_profiles_are_built_and_each_shape_is_run_in_the_one_that_holds_it(board):
+    small = {"x": [[1, 3, 8, 8], [2, 3, 8, 8], [4, 3, 8, 8]]}
+    large = {"x": [[4, 3, 8, 8], [8, 3, 8, 8], [16, 3, 8, 8]]}
+    made = board.agent.call(
+        "engine_build",
+        **board.request(network(batch="n"), shapes={"x": [8, 3, 8, 8]}, profiles=[small, large]),
+    )
+    assert (made["profile"], made["profiles"]) == (1, [small, large])
+    assert made["outputs"][0]["shape"] == [8, 4]
+
+    samples = np.random.default_rng(1).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    for rows in (1, 3, 12, 16):
+        (output,) = board.agent.call(
+            "engine_infer",
+            engine=made["engine"],
+            runtime="tensorrt",
+            shapes={"x": [rows, 3, 8, 8]},
+            inputs={"x": board.put(samples[:rows].tobytes())},
+            count=1,
+        )["outputs"]
+        got = np.frombuffer(board.blob(output["sha256"]), np.float32).reshape(rows, 4)
+        np.testing.assert_allclose(got, reference(samples[:rows]), rtol=1e-4, atol=1e-5)
+    outside = board.agent.error(
+        "engine_layers",
+        engine=made["engine"],
+        runtime="tensorrt",
+        shapes={"x": [17, 3, 8, 8]},
+        iterations=1,
+    )
+    assert (outside["code"], "x=4x3x8x8:8x3x8x8" in outside["why"]) == ("unknown_shape", True)
+
+
 @pytest.mark.parametrize(
     ("data", "code", "words"),
     [
@@ -158,6 +191,38 @@ def test_refusals_name_the_node_by_its_name(board, data, code, words):
 
     assert refusal["code"] == code
     assert words in refusal["why"]
+
+
+def quantised():
+    """The network with its input rounded to INT8 by a pair of nodes."""
+    model = onnx.load_from_string(network())
+    ends = [("QuantizeLinear", "x", "q"), ("DequantizeLinear", "q", "d")]
+    model.graph.node[0].input[0] = "d"
+    nodes = [helper.make_node(kind, [a, "s", "z"], [b], name=kind) for kind, a, b in ends]
+    nodes += model.graph.node
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "s"))
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "z"))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"),
+    [("int8", "no fast INT8"), ("fp16", "is quantised"), ("fp32", "is quantised")],
+)
+def test_a_tx2_builds_no_quantised_network(board, precision, said):
+    refusal = board.agent.error("engine_build", **board.request(quantised(), precision=precision))
+
+    assert refusal["code"] == "build_failed"
+    assert said in refusal["message"]
+    assert refusal["fix"]
+
+
+def test_a_tx2_has_no_int8_for_any_network(board):
+    refusal = board.agent.error("engine_build", **board.request(network(), precision="int8"))
+
+    assert "no fast INT8" in refusal["message"]
 
 
 def test_a_plan_of_another_runtime_is_refused(board):

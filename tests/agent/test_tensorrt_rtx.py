@@ -120,6 +120,20 @@ def test_an_open_batch_needs_its_shape_and_is_built_for_it(rtx, export):
     assert wrong["code"] == "unknown_shape"
 
 
+def test_several_profiles_are_built_into_one_plan(rtx, export):
+    data = export("resnet20", batch=None)
+    small = {"input": [[1, 1, 28, 28], [2, 1, 28, 28], [4, 1, 28, 28]]}
+    large = {"input": [[8, 1, 28, 28], [16, 1, 28, 28], [32, 1, 28, 28]]}
+
+    one = rtx.build(data, profiles=[small])
+    both = rtx.build(data, profiles=[small, large], shapes={"input": [20, 1, 28, 28]})
+
+    assert one["bytes"] > 0
+    assert both["bytes"] > one["bytes"]  # kernels of their own for the large batches
+    outside = rtx.build(data, profiles=[small, large], shapes={"input": [6, 1, 28, 28]})["error"]
+    assert outside["code"] == "unknown_shape"
+
+
 def test_fp16_comes_from_the_network_and_halves_the_plan(rtx, export):
     from hil.net.half import to_half
 
@@ -134,8 +148,43 @@ def test_fp16_comes_from_the_network_and_halves_the_plan(rtx, export):
     assert "float16" in rtx.build(to_half(data))["notes"][0]
 
 
-def test_a_quantised_network_is_built(rtx, export, tmp_path):
+@pytest.fixture(scope="module")
+def quantised(export):
+    """A shipped prototype in INT8, batch 1 or open."""
+    from hil.net.quantise import Calibration, quantise
+
+    def one(name, batch=1):
+        pictures = np.random.default_rng(0).random((8, 1, 28, 28), "float32")
+        return quantise(export(name, batch), Calibration({"input": pictures}))
+
+    return one
+
+
+@pytest.mark.parametrize("prototype", ["resnet20", "resnet32"])
+def test_every_prototype_is_built_in_int8(rtx, quantised, prototype):
+    data = quantised(prototype)
+
+    made = rtx.build(data, precision="int8")
+
+    assert made["notes"] == []
+    assert made["bytes"] > 0.2 * weight_bytes(data)
+    assert "is quantised" in rtx.build(data, precision="fp16")["error"]["message"]
+
+
+def test_int8_with_an_open_batch_is_built_for_a_shape(rtx, quantised):
+    data = quantised("resnet20", batch=None)
+
+    assert rtx.build(data, precision="int8", shapes={"input": [4, 1, 28, 28]})["bytes"] > 0
+
+
+def test_int8_without_scales_is_refused(rtx, export):
+    assert "not quantised" in rtx.build(export("resnet20"), precision="int8")["error"]["message"]
+
+
+def test_biases_in_int32_are_what_nvidias_parser_refuses_and_so_do_we(rtx, export, tmp_path):
     from onnxruntime import quantization as q
+
+    from hil.net.precheck import Target, precheck
 
     class Pictures(q.CalibrationDataReader):
         def __init__(self):
@@ -146,18 +195,13 @@ def test_a_quantised_network_is_built(rtx, export, tmp_path):
 
     before, after = tmp_path / "float.onnx", tmp_path / "int8.onnx"
     before.write_bytes(export("resnet20"))
-    options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
-    q.quantize_static(
-        before,
-        after,
-        Pictures(),
-        quant_format=q.QuantFormat.QDQ,
-        per_channel=True,
-        extra_options=options,
-    )
+    symmetric = {"ActivationSymmetric": True, "WeightSymmetric": True}
+    q.quantize_static(before, after, Pictures(), extra_options=symmetric)
+    data = after.read_bytes()
 
-    assert "QuantizeLinear" in {node.op_type for node in onnx.load(after).graph.node}
-    assert rtx.build(after.read_bytes())["bytes"] > 0
+    assert "Int32" in rtx.build(data, precision="int8")["error"]["why"]
+    found = precheck(data, Target("tensorrt", 17, "int8"))
+    assert any(one.fatal and "INT32" in one.rule for one in found)
 
 
 def test_all_nodes_that_it_does_not_know_are_named(rtx):

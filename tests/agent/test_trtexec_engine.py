@@ -34,6 +34,8 @@ echo "[01/01/1970-00:00:00] [I] === Performance summary ==="
 ROWS = [
     {"startComputeMs": 10.0 * n, "endComputeMs": 10.0 * n + 9, "latencyMs": 9.0} for n in range(30)
 ]
+# ModelProto.graph (7) with one NodeProto (1) of op_type (4) QuantizeLinear.
+QUANTISED = b"\x3a\x12\x0a\x10\x22\x0eQuantizeLinear"
 PLAN = {
     "idle_s": 0.1,
     "settle_s": 0.1,
@@ -91,6 +93,24 @@ def test_a_build_speaks_each_release_s_words(known, flags):
     said = trtexec_engine.build_flags(known, WANT, "/n.onnx", "/n.plan")
 
     assert said == ["--onnx=/n.onnx", "--saveEngine=/n.plan", *flags]
+
+
+def test_int8_allows_fp16_for_what_the_network_does_not_quantise():
+    known, want = V8 + " --int8", dict(WANT, precision="int8")
+
+    assert trtexec_engine.build_flags(known, want, "/n", "/p")[-2:] == ["--fp16", "--int8"]
+
+
+def test_int8_that_trtexec_quietly_leaves_out_is_refused(bench, agent):
+    warning = "Int8 support requested on hardware without native Int8 support, performance will be"
+    install(bench.board, known=V8 + " --int8", more=f'echo "[W] [TRT] {warning}"')
+    quantised = bench.put(agent, QUANTISED)
+
+    error = agent.error("engine_build", onnx=quantised, runtime="trtexec", precision="int8")
+
+    assert (error["code"], "no fast INT8" in error["message"]) == ("build_failed", True)
+    plain = agent.error("engine_build", **request(bench, agent, precision="int8"))
+    assert "not quantised" in plain["message"]
 
 
 def test_shapes_of_a_build_are_all_the_same():

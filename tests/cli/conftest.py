@@ -15,7 +15,7 @@ import pytest
 from hil.core.errors import InterruptedRunError, MeasurementError, Told
 from hil.core.evidence import Evidence, Mark, PowerRecord
 from hil.device.config import EmulatedDevice
-from hil.device.session import BoardInfo, EngineInfo, EngineSpec, TrtexecRun
+from hil.device.session import BoardInfo, EngineInfo, EngineSpec, LayerTimes, TrtexecRun
 from hil.measure.sensors import sensor_of
 
 NETS = """
@@ -170,8 +170,8 @@ class FakeSession:
     def restore(self) -> None:
         self.asked.append(("restore",))
 
-    def layers(self, info: EngineInfo) -> tuple[tuple[str, float], ...]:
-        return (("conv1", 0.4), ("conv2", 0.6))
+    def layers(self, info: EngineInfo) -> LayerTimes:
+        return LayerTimes((("conv1", 0.4), ("conv2", 0.6)), 0.9, {"Layers": ["conv1", "conv2"]})
 
     def trtexec(self, info: EngineInfo) -> TrtexecRun | None:
         if self.trtexec_factor is None:

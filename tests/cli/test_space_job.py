@@ -81,7 +81,7 @@ measure:
   confirmation: {idle_s: 2, settle_s: 3, window_s: 5, blocks: 3, builds: {at_most: 4}}
 generator: {emit: 4}
 """
-BITS = {"fp16": 16, "fp32": 32}
+BITS = {"int8": 8, "fp16": 16, "fp32": 32}
 WHOLE_MACS = 64 * (16 * 25 + 256 * 25 + 160)
 """The exporter folds the pooling into the last layer, which then reads every pixel."""
 

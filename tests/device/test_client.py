@@ -18,7 +18,7 @@ from hil.core.errors import (
     ProtocolError,
 )
 from hil.device.client import AgentClient, Patience
-from hil.device.faults import BLAME, NoPowerError, UnpinnedError
+from hil.device.faults import BLAME, EngineDiedError, NoPowerError, UnpinnedError
 from hil.device.transport import ChildTransport
 
 # An agent of a few lines: the answer to a request is in its parameters.
@@ -96,8 +96,8 @@ def test_events_come_in_order_before_the_result(agent):
         ("build_failed", ExportError),
         ("no_power", NoPowerError),
         ("disk_full", DeviceError),
-        ("out_of_memory", DeviceError),
-        ("worker_died", DeviceError),
+        ("out_of_memory", EngineDiedError),
+        ("worker_died", EngineDiedError),
         ("checksum", DeviceError),
         ("not_permitted", UnpinnedError),
         ("board_state", UnpinnedError),

@@ -17,6 +17,7 @@ from hil.device.config import (
     parse_host,
     with_host,
 )
+from hil.device.precisions import unquantised
 
 ROOT = Path(__file__).parents[2]
 GOOD = """\
@@ -125,6 +126,28 @@ def test_cuda_graphs_are_for_tensorrt(tmp_path):
     assert problems(tmp_path, graphs.format("onnxruntime")) == [
         "10: runtime: cuda_graph: belongs to runtime tensorrt"
     ]
+
+
+def test_int8_is_where_the_file_says_so_and_never_where_the_board_has_none(tmp_path):
+    orin = GOOD.replace("jetson-tx2", "jetson-orin-nano") + "runtime:\n  {}\n"
+    plain = load_device(written(tmp_path, orin.format("precision: fp16")))
+    told = load_device(written(tmp_path, orin.format("precisions: [fp16, int8]")))
+    default = load_device(written(tmp_path, orin.format("precision: int8")))
+
+    assert plain.runtime.offered == ("fp16", "fp32")
+    assert told.runtime.offered == ("fp16", "int8")
+    assert (default.runtime.offered[-1], unquantised(default.runtime)) == ("int8", "fp16")
+    (tx2,) = problems(tmp_path, GOOD + "runtime:\n  precisions: [fp16, int8]\n")
+    assert "jetson-tx2 has no INT8" in tx2
+    (other,) = problems(tmp_path, orin.format("precisions: [fp32]"))
+    assert "add fp16" in other
+    (host,) = problems(tmp_path, orin.format("name: onnxruntime\n  precision: int8"))
+    assert "belongs to runtime tensorrt" in host
+
+
+@pytest.mark.parametrize("name", ["xavier-nx", "orin-nano", "agx-orin"])
+def test_shipped_boards_with_int8_offer_it(name, tmp_path):
+    assert "int8" in find_device(name, cwd=tmp_path).runtime.offered
 
 
 def test_power_without_a_rail_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from hil.device.enroll import (
     Target,
     board_kind,
     decide,
+    device_fields,
     device_text,
     enroll,
     fetch_host_key,
@@ -189,3 +190,20 @@ def test_kinds_of_boards_are_told_by_their_device_tree():
     assert board_kind("NVIDIA Orin Nano Developer Kit", "36.4") == "jetson-orin-nano"
     assert board_kind("something new", "39.2") == "jetson"
     assert board_kind(None, None) == "host"
+
+
+@pytest.mark.parametrize(
+    ("model", "offered"),
+    [
+        ("NVIDIA Jetson Xavier NX Developer Kit", ["fp16", "fp32", "int8"]),
+        ("NVIDIA Orin Nano Developer Kit", ["fp16", "fp32", "int8"]),
+        ("NVIDIA Jetson TX2 Developer Kit", None),
+        ("Some other board", None),
+    ],
+)
+def test_int8_is_offered_where_the_board_is_known_to_have_it(model, offered, tmp_path):
+    board = Target("board.local", "hil", tmp_path / "id", tmp_path, "board")
+
+    fields = device_fields(board, {"model": model, "l4t": "35.4", "tensorrt": "8.5.2"})
+
+    assert fields["runtime"].get("precisions") == offered

@@ -11,6 +11,8 @@ from hil.net.sample import sample_network
 
 TX2 = Target("tensorrt", 13, "fp16", "jetson-tx2")
 ORIN = Target("tensorrt", 17, "fp16", "jetson-orin-nano")
+ZERO = np.int8(0)
+XAVIER = Target("tensorrt", 13, "int8", "jetson-xavier-nx")
 HOST = Target("onnxruntime", 13, "fp32", "host")
 
 
@@ -30,18 +32,19 @@ def relu(**more):
     return model(helper.make_node("Relu", ["x"], ["y"], "r"), **more)
 
 
-def quantised():
-    """A convolution with Q and DQ before its input and its weights."""
-    scale = ("s", np.float32(0.1))
-    zero = ("z", np.int8(0))
-    weights = ("w", np.ones((2, 3, 3, 3), np.int8))
+def quantised(weights=None, zero=ZERO):
+    """A convolution with Q and DQ before its input and its weights, or with weights held so."""
+    held = np.ones((2, 3, 3, 3), np.float32) if weights is None else weights
+    node = helper.make_node
+    pair = [node("QuantizeLinear", ["w", "s", "z"], ["p"], "weights")] if weights is None else []
     return model(
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "quantise"),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], "back"),
-        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["v"], "weights"),
-        helper.make_node("Conv", ["d", "v"], ["y"], "conv"),
+        node("QuantizeLinear", ["x", "s", "z"], ["q"], "quantise"),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"], "back"),
+        *pair,
+        node("DequantizeLinear", ["p" if pair else "w", "s", "z"], ["v"], "unpack"),
+        node("Conv", ["d", "v"], ["y"], "conv"),
         shape=(1, 3, 8, 8),
-        weights=(scale, zero, weights),
+        weights=(("s", np.float32(0.1)), ("z", zero), ("w", held)),
     )
 
 
@@ -114,9 +117,61 @@ def test_fp16_is_no_choice_of_onnxruntime():
     [("jetson-tx2", True), ("jetson-nano", True), ("jetson-xavier-nx", False)],
 )
 def test_int8_is_refused_where_the_board_has_none(board, refused):
-    found = fatal(precheck(quantised(), Target("tensorrt", 13, "fp16", board)))
+    found = fatal(precheck(quantised(), Target("tensorrt", 13, "int8", board)))
+    plain = fatal(precheck(sample_network(), Target("tensorrt", 13, "int8", board)))
 
     assert [one.node for one in found] == (["quantise"] if refused else [])
+    assert len(plain) == refused
+    assert all("fp16" in one.remedy for one in (*found, *plain))
+
+
+def test_a_quantised_network_is_for_int8_alone():
+    (one,) = fatal(precheck(quantised(), Target("tensorrt", 13, "fp16", "jetson-xavier-nx")))
+
+    assert (one.node, "int8" in one.remedy) == ("quantise", True)
+
+
+def test_int8_wants_scales_and_says_where_they_come_from():
+    (note,) = precheck(sample_network(), XAVIER)
+
+    assert not note.fatal
+    assert "--calibrate" in note.remedy
+
+
+def test_a_network_without_weighted_operators_cannot_be_int8():
+    (one,) = fatal(precheck(relu(), XAVIER))
+
+    assert "no Conv" in one.rule
+
+
+def test_a_precision_that_the_devices_file_does_not_offer_is_refused():
+    target = Target("tensorrt", 13, "int8", "jetson", ("fp16", "fp32"))
+
+    (one,) = fatal(precheck(quantised(), target))
+
+    assert "offers fp16, fp32" in one.rule
+
+
+@pytest.mark.parametrize(
+    ("weights", "opset", "word"),
+    [
+        (np.ones((2, 3, 3, 3), np.int8), 13, "INT8 constant"),
+        (np.ones((2, 3, 3, 3), np.int8), 17, None),  # taken from 8.5 on
+        (np.ones((2, 3, 3, 3), np.int32), 17, "INT32"),
+    ],
+)
+def test_constants_that_tensorrt_does_not_dequantise_are_named(weights, opset, word):
+    found = fatal(precheck(quantised(weights), Target("tensorrt", opset, "int8", "")))
+
+    assert [one.node for one in found] == ([] if word is None else ["unpack"])
+    assert word is None or word in found[0].rule
+
+
+def test_uint8_is_named():
+    found = fatal(precheck(quantised(zero=np.uint8(0)), XAVIER))
+
+    assert {one.node for one in found} == {"quantise", "back", "weights", "unpack"}
+    assert all("UINT8" in one.rule for one in found)
 
 
 @pytest.mark.parametrize(("value", "notes"), [(65504.0, 0), (65536.0, 1)])

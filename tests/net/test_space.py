@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hil.core.errors import ConfigError
+from hil.net.features import feature_names, hardware_matrix
 from hil.net.materialise import materialise
 from hil.net.prototypes import resnet20
 from hil.net.space import Choices, build_space, width_choices
@@ -145,6 +146,21 @@ def test_precision_is_a_choice_where_more_than_one_is_allowed(space):
     assert both.key(half) != both.key(single)
     assert half in both.neighbours(single)
     assert space.precision(space.identity) is None
+
+
+def test_int8_is_the_narrowest_choice_and_has_columns_of_its_own():
+    traced = trace(resnet20(), (torch.rand(1, 1, 8, 8),))
+    space = build_space(traced, choices=Choices(precisions=("fp16", "int8")))
+    narrow, half = ((*space.identity[:-1], index) for index in (0, 1))
+
+    assert (space.precision(narrow), space.precision(half)) == ("int8", "fp16")
+    names = feature_names(traced, space)
+    rows = dict(zip(names, hardware_matrix(traced, space, [narrow, half]).T, strict=True))
+    assert "count_fp32" not in names
+    assert (rows["count_int8"][0] > 0, rows["count_int8"][1]) == (True, 0)
+    assert (rows["macs_int8"][0] > 0, rows["macs_int8"][1]) == (True, 0)
+    for name in ("activation_bytes", "weight_bytes"):
+        assert rows[name][0] == rows[name][1] / 2
 
 
 def test_one_precision_is_no_choice_and_is_told():

@@ -81,7 +81,7 @@ def test_every_kind_that_is_asked_for_is_there(space, traced):
     }
 
 
-@pytest.mark.parametrize(("own", "other"), [("fp16", "fp32"), ("fp32", "fp16")])
+@pytest.mark.parametrize(("own", "other"), [("fp16", "fp32"), ("fp32", "fp16"), ("int8", "fp16")])
 def test_the_prototype_keeps_the_precision_of_the_profile(space, traced, own, other):
     found = space(f"{{precisions: [{other}, {own}]}}", traced, own)
 

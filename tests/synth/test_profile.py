@@ -207,7 +207,7 @@ def test_what_may_be_chosen_is_read(tmp_path):
         ("{resolutions: [8, 8]}", "space.resolutions", "there twice"),
         ("{resolutions: []}", "space.resolutions", "empty"),
         ("{resolutions: all}", "space.resolutions", "auto"),
-        ("{precisions: [int8]}", "space.precisions[0]", "fp16"),
+        ("{precisions: [fp8]}", "space.precisions[0]", "int8"),
         ("{precisions: [fp32]}", "space", "must hold fp16"),
         ("{granule: 0}", "space.granule", "1"),
         ('{freeze: "head.*"}', "space.freeze", ""),

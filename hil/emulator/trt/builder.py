@@ -61,6 +61,11 @@ class Network:
     outputs: tuple[Tensor, ...]
     nodes: int
 
+    @property
+    def is_quantised(self) -> bool:
+        """Whether a node is a QuantizeLinear or DequantizeLinear (NodeProto.op_type, field 4)."""
+        return b"\x22\x0eQuantizeLinear" in self.data or b"\x22\x10DequantizeLinear" in self.data
+
 
 @dataclass(frozen=True)
 class Request:
@@ -96,7 +101,7 @@ def build(request: Request, device: Device) -> Plan:
     _reserve(scratch, kernels, device)
     try:
         factors, timed = _tactics(request, kernels, device)
-        _spend(timed, device)
+        _spend(timed * max(1, len(request.profiles)), device)  # each is timed anew
     finally:
         device.release(scratch)
     outputs = network.outputs

@@ -141,6 +141,11 @@ class Context:
         self.device.release(self._held)
         self._held = 0
 
+    def use_profile(self, number: int) -> None:
+        """Switches to another optimisation profile, at what it is best at until told."""
+        for name, (_, best, _) in self.engine.plan.profiles[number].items():
+            self.set_shape(name, best)
+
     def set_shape(self, name: str, shape: Shape) -> None:
         """Gives an open input its shape."""
         if self.shapes.get(name) != shape:

@@ -16,6 +16,13 @@ from ._parser import INetworkDefinition
 from ._runtime import ICudaEngine, Runtime
 from ._surface import Guarded
 
+# TensorRT 8.2 takes the flag all the same and builds what it would without it.
+_NO_INT8 = (
+    "Int8 support requested on hardware without native Int8 support, performance will be "
+    "negatively affected.",
+    "Calibrator is not being used. Users must provide dynamic range for all tensors that are not "
+    "Int32 or Bool.",
+)
 _EXPLICIT = 1 << int(NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
 
 
@@ -239,13 +246,16 @@ class Builder(Guarded, real="Builder"):
         self._batch = 1
 
     def is_network_supported(self, network, config):
-        return network._network is not None and not config.get_flag(BuilderFlag.INT8)
+        return network._network is not None and _problem(network, config) is None
 
     def build_serialized_network(self, network, config):
         problem = _problem(network, config)
         if problem is not None:
             self._logger.log(Severity.ERROR, problem)
             return None
+        if config.get_flag(BuilderFlag.INT8):
+            for line in _NO_INT8:
+                self._logger.log(Severity.WARNING, line)
         request = _request(network, config)
         try:
             plan = core.build(request, device())
@@ -273,8 +283,14 @@ def _problem(network, config):
             "4: [network.cpp::validate::2633] Error Code 4: Internal Error "
             "(Network must have at least one output)"
         )
-    if config.get_flag(BuilderFlag.INT8):
-        return "9: [builder.cpp] Error Code 9: Internal Error (platform has no fast INT8: sm_62)"
+    if network._network.is_quantised:
+        if not config.get_flag(BuilderFlag.INT8):
+            return (
+                "4: [network.cpp::validate::2761] Error Code 4: Internal Error (Int8 precision has "
+                "been set for a layer or layer output, but int8 is not configured in the builder)"
+            )
+        # What 8.2 makes of explicit quantisation on sm_62 is not known: nothing is made up.
+        return "emulated TX2: it has no fast INT8 and builds no quantised network"
     changing = [each.name for each in network._inputs if -1 in tuple(each.shape)]
     if changing and not config._profiles:
         return (

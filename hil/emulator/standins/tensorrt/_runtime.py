@@ -76,7 +76,7 @@ class ICudaEngine(Guarded, real="ICudaEngine"):
 
     @property
     def num_bindings(self):
-        return len(self._bindings)
+        return len(self._bindings) * self.num_optimization_profiles
 
     @property
     def num_layers(self):
@@ -111,15 +111,19 @@ class ICudaEngine(Guarded, real="ICudaEngine"):
         return False
 
     def get_binding_name(self, index):
-        return self._bindings[index].name if 0 <= index < len(self._bindings) else None
+        if not 0 <= index < self.num_bindings:
+            return None
+        # Every optimisation profile has bindings of its own, one after the other.
+        number, own = divmod(index, len(self._bindings))
+        return self._bindings[own].name + (f" [profile {number}]" if number else "")
 
     def get_binding_index(self, name):
-        names = [each.name for each in self._bindings]
+        names = [self.get_binding_name(index) for index in range(self.num_bindings)]
         return names.index(name) if name in names else -1
 
     def binding_is_input(self, which, /):
         index = which if isinstance(which, int) else self.get_binding_index(which)
-        return 0 <= index < self._inputs
+        return 0 <= index < self.num_bindings and index % len(self._bindings) < self._inputs
 
     def get_binding_shape(self, which, /):
         return Dims(self._binding(which).shape)
@@ -141,7 +145,8 @@ class ICudaEngine(Guarded, real="ICudaEngine"):
         return [Dims(each) for each in shapes]
 
     def _binding(self, which):
-        return self._bindings[which if isinstance(which, int) else self.get_binding_index(which)]
+        index = which if isinstance(which, int) else self.get_binding_index(which)
+        return self._bindings[index % len(self._bindings)]
 
     def serialize(self):
         return IHostMemory(self._engine.plan.to_bytes())
@@ -165,6 +170,7 @@ class IExecutionContext(Guarded, real="IExecutionContext"):
         "_emits",
         "_engine",
         "_name",
+        "_number",
         "_profiler",
         "_streams",
         "_sync",
@@ -175,7 +181,7 @@ class IExecutionContext(Guarded, real="IExecutionContext"):
         self._engine, self._context = engine, context
         self._streams = context.device.streams
         self._profiler, self._emits, self._name, self._sync = None, True, "", False
-        self._waiting = None
+        self._waiting, self._number = None, 0
 
     def __enter__(self):
         return self
@@ -225,10 +231,14 @@ class IExecutionContext(Guarded, real="IExecutionContext"):
 
     @property
     def active_optimization_profile(self):
-        return 0
+        return self._number
 
     def set_optimization_profile_async(self, profile_index, stream_handle):
-        return 0 <= profile_index < self._engine.num_optimization_profiles
+        if not 0 <= profile_index < self._engine.num_optimization_profiles:
+            return False
+        self._number = profile_index
+        self._context.use_profile(profile_index)
+        return True
 
     @property
     def all_binding_shapes_specified(self):
@@ -240,9 +250,13 @@ class IExecutionContext(Guarded, real="IExecutionContext"):
 
     def set_binding_shape(self, binding, shape):
         wanted = tuple(shape)
-        low, _, high = (tuple(each) for each in self._engine.get_profile_shape(0, binding))
-        fits = len(wanted) == len(low) and all(
-            a <= b <= c for a, b, c in zip(low, wanted, high, strict=False)
+        number, own = divmod(binding, len(self._engine))
+        ranges = self._engine.get_profile_shape(self._number, own)
+        low, _, high = (tuple(each) for each in ranges)
+        fits = (
+            number == self._number
+            and len(wanted) == len(low)
+            and all(a <= b <= c for a, b, c in zip(low, wanted, high, strict=False))
         )
         if not self._engine.binding_is_input(binding) or not fits:
             self._engine._logger.log(
@@ -251,18 +265,19 @@ class IExecutionContext(Guarded, real="IExecutionContext"):
                 f"Error (binding {binding} cannot be {wanted}: outside its optimization profile)",
             )
             return False
-        self._context.set_shape(self._engine.get_binding_name(binding), wanted)
+        self._context.set_shape(self._engine.get_binding_name(own), wanted)
         return True
 
     def get_binding_shape(self, binding):
-        inputs = self._context.input_shapes()
-        if binding < len(inputs):
-            return Dims(inputs[binding])
-        return Dims(self._context.output_shapes()[binding - len(inputs)])
+        inputs, own = self._context.input_shapes(), binding % len(self._engine)
+        if own < len(inputs):
+            return Dims(inputs[own])
+        return Dims(self._context.output_shapes()[own - len(inputs)])
 
     def execute_async_v2(self, bindings, stream_handle, input_consumed=None):
         stream = self._streams[stream_handle]
-        self._context.enqueue(bindings, stream)
+        first = self._number * len(self._engine)
+        self._context.enqueue(bindings[first : first + len(self._engine)], stream)
         if self._profiler is not None:
             self._profile(stream)
         return True
