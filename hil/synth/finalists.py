@@ -17,12 +17,13 @@ from hil.synth.boardwork import Figures
 from hil.synth.candidates import Candidate, Screening, exact_costs
 from hil.synth.certificate import Plan
 from hil.synth.confirmation import PROTOTYPE, Confirmation, Need
-from hil.synth.paired import Paired, require_resolution
+from hil.synth.paired import require_resolution
 from hil.synth.pools import Agenda, Task
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Arch
 from hil.synth.requirements import EXACT
+from hil.synth.resampled import Comparison, require_pictures
 from hil.synth.searchspace import identity, network_name, uniform_level
 from hil.synth.work import Contender, Trained
 
@@ -36,7 +37,7 @@ class Final:
 
     contender: Contender
     figures: tuple[Figures, ...]
-    paired: Paired | None
+    paired: Comparison | None
 
 
 UNIFORM = "uniform width"
@@ -262,7 +263,7 @@ class Finals:
                 self.build(contender, number)
         return tuple(figures for _, figures in sorted(self._figures[contender.name].items()))
 
-    def judge_answers(self) -> dict[str, Paired]:
+    def judge_answers(self) -> Mapping[str, Comparison]:
         """Compare answers on the held-out pictures, opened once a run; the finalists are ruled."""
         names = ", ".join(c.name for c in self.others) or self.prototype.name
         paired = self.screening.bench.examine(
@@ -315,6 +316,9 @@ def check_resolution(profile: Profile, heldout: int) -> None:
         ConfigError: with the smallest margin they could.
     """
     if profile.confidence is None:
+        return
+    if profile.task in ("segmentation", "detection"):
+        require_pictures(heldout)
         return
     for requirement in profile.requirements.all():
         if requirement.metric == ACCURACY:

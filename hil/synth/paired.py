@@ -82,6 +82,18 @@ class Paired:
         """One-sided lower bound of the difference at confidence 1 - `alpha`, in points."""
         return 100 * score_bound(self.pictures, self.gained, self.lost, alpha)
 
+    def accuracy_interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the candidate's accuracy, in percent (E. B. Wilson, 1927)."""
+        z, n, share = 1.959964, self.pictures, self.accuracy / 100
+        centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        return 100 * (centre - half), 100 * (centre + half)
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Scores beside the accuracy, by name: none."""
+        return {}
+
     def accuracy_lower(self, alpha: float) -> float:
         """One-sided exact (Clopper-Pearson) lower bound of the candidate's accuracy, percent."""
         return 100 * exact_lower(self.both + self.gained, self.pictures, alpha)

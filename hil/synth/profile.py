@@ -250,7 +250,7 @@ class Profile(StrictModel):
 
     schema_: Literal["hil/profile@1"] = Field(alias="schema")
     name: Name
-    task: Literal["classification", "table"]
+    task: Literal["classification", "segmentation", "detection", "table"]
     prototype: Factory | None = Field(default=None, validate_default=True)
     data: Factory | None = Field(default=None, validate_default=True)
     table: Table | None = Field(default=None, validate_default=True)

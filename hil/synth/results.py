@@ -175,19 +175,12 @@ def _accuracy(final: Final) -> dict[str, Any]:
     low, high = paired.interval()
     return {
         "accuracy": paired.accuracy,
-        "accuracy_ci95": _share_interval(paired.accuracy / 100, paired.pictures),
+        "accuracy_ci95": [*paired.accuracy_interval()],
         "accuracy_pictures": paired.pictures,
         "accuracy_loss_points": -paired.difference,
         "accuracy_loss_points_ci95": [-high, -low],
+        **({"scores": dict(paired.scores)} if paired.scores else {}),
     }
-
-
-def _share_interval(share: float, n: int) -> list[float]:
-    """Wilson's 95 % interval of a proportion, in percent (E. B. Wilson, 1927)."""
-    z = 1.959964
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return [float(100 * (centre - half)), float(100 * (centre + half))]
 
 
 def _memory(builds: Sequence[Figures]) -> float | None:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from hil.net.graph import Trace
 from hil.net.materialise import Importance, materialise
@@ -24,8 +23,9 @@ from hil.net.space import Space, Variable
 from hil.net.stimuli import branch_response, harm_curve, taylor_importance
 from hil.synth.store import RunStore
 from hil.synth.tensors import plain
-from hil.tasks.classification import recalibrate
 from hil.tasks.data import Split
+from hil.tasks.task import Task
+from hil.tasks.training import recalibrate
 
 PICTURES = 512
 """Training pictures that the stimuli are read on; the search and held-out splits stay unseen."""
@@ -47,26 +47,26 @@ class Reactions:
     harm: tuple[FloatArray, ...]
 
 
-def probe(trace: Trace, space: Space, split: Split, store: RunStore) -> Reactions:
+def probe(trace: Trace, space: Space, task: Task, split: Split, store: RunStore) -> Reactions:
     """Send the stimuli; recorded in the journal, so that a resumed run reads the same answers."""
-    step = store.step("stimuli", "task", lambda: _measured(trace, space, split))
+    step = store.step("stimuli", "task", lambda: _measured(trace, space, task, split))
     importance = {name: np.array(scores) for name, scores in step["importance"].items()}
     return Reactions(importance, tuple(np.array(harm) for harm in step["harm"]))
 
 
-def _measured(trace: Trace, space: Space, split: Split) -> dict[str, object]:
-    inputs = plain(split.inputs[:PICTURES])
-    labels = torch.from_numpy(split.labels[:PICTURES])
+def _measured(trace: Trace, space: Space, task: Task, split: Split) -> dict[str, object]:
+    seen = split.pick(np.arange(min(len(split), task.portion or PICTURES)))
+    inputs, labels = plain(seen.inputs), task.targets(seen)
     model: nn.Module = trace.prototype
     batches = list(zip(torch.split(inputs, _BATCH), torch.split(labels, _BATCH), strict=True))
-    importance = taylor_importance(model, trace, space, batches, cross_entropy)
-    branches = branch_response(model, trace, space, inputs, labels, cross_entropy, _recalibrate)
+    importance = taylor_importance(model, trace, space, batches, task.loss)
+    branches = branch_response(model, trace, space, inputs, labels, task.loss, _recalibrate)
 
     def loss(arch: tuple[int, ...]) -> float:
         network = fitted(materialise(trace, space, arch, importance), space.resolution(arch))
         _recalibrate(network, inputs)
         with torch.no_grad():
-            return float(cross_entropy(network.eval()(inputs), labels))
+            return float(task.loss(network.eval()(inputs), labels))
 
     reference = loss(space.identity)
 
