@@ -73,6 +73,17 @@ class Factory(StrictModel):
     args: dict[str, Any] = Field(default_factory=dict)
 
 
+class Network(Factory):
+    """The network to start from, and optionally its weights.
+
+    Attributes:
+        weights: file of a state dict (`torch.save(net.state_dict(), ...)`), from the working
+            folder; such a network is taken as trained. None trains it from nothing.
+    """
+
+    weights: str | None = None
+
+
 class Training(StrictModel):
     """How weights are fitted (see `Recipe`): the prototype from nothing, the rest inherited.
 
@@ -95,6 +106,8 @@ class Training(StrictModel):
     label_smoothing: Share = 0.0
     shift_pixels: Annotated[int, Field(ge=0)] = 1
     distil_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    ema_decay: Share = 0.0
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
 
     def recipe(self, name: str) -> Recipe:
         """Return the prototype's recipe, by the name errors are to call it."""
@@ -106,6 +119,8 @@ class Training(StrictModel):
             label_smoothing=self.label_smoothing,
             shift_pixels=self.shift_pixels,
             distil_weight=self.distil_weight,
+            ema_decay=self.ema_decay,
+            device=self.device,
         )
 
     def finetune_recipe(self, name: str) -> Recipe:
@@ -251,7 +266,7 @@ class Profile(StrictModel):
     schema_: Literal["hil/profile@1"] = Field(alias="schema")
     name: Name
     task: Literal["classification", "segmentation", "detection", "table"]
-    prototype: Factory | None = Field(default=None, validate_default=True)
+    prototype: Network | None = Field(default=None, validate_default=True)
     data: Factory | None = Field(default=None, validate_default=True)
     table: Table | None = Field(default=None, validate_default=True)
     training: Training = Training()

@@ -24,8 +24,8 @@ from hil.net.stimuli import branch_response, harm_curve, taylor_importance
 from hil.synth.store import RunStore
 from hil.synth.tensors import plain
 from hil.tasks.data import Split
+from hil.tasks.inference import recalibrate
 from hil.tasks.task import Task
-from hil.tasks.training import recalibrate
 
 PICTURES = 512
 """Training pictures that the stimuli are read on; the search and held-out splits stay unseen."""

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,24 +34,16 @@ from hil.synth.resampled import Comparison, compare
 from hil.synth.seeds import derived_seed
 from hil.synth.stimuli import probe
 from hil.synth.store import RunStore
-from hil.synth.tensors import load_weights, plain, save_weights
+from hil.synth.tensors import given_weights, load_weights, plain, save_weights
 from hil.synth.traced import TracedSpace, changes
 from hil.synth.work import Board, Contender, Stage, Trained
 from hil.tasks.checkpoints import Checkpoint
 from hil.tasks.data import Data, Inputs, Split, load_data
+from hil.tasks.inference import marks_of, mean_loss, recalibrate
 from hil.tasks.marks import Marks, Right
 from hil.tasks.named import task_for
 from hil.tasks.task import Task
-from hil.tasks.training import (
-    Sitting,
-    Teacher,
-    build,
-    finetune,
-    marks_of,
-    mean_loss,
-    recalibrate,
-    train,
-)
+from hil.tasks.training import Sitting, Teacher, build, finetune, train
 
 
 @dataclass(frozen=True)
@@ -280,6 +273,9 @@ def open_workbench(
     bench = Workbench(profile, store, seed, opset, data, task, untrained, space, nothing)
 
     def compute() -> dict[str, Any]:
+        if profile.prototype is not None and profile.prototype.weights is not None:
+            given_weights(network, Path(profile.prototype.weights))
+            return bench._scored(network, network)
         sitting = Sitting(
             profile.training.epochs,
             derived_seed(seed, "train", "prototype"),

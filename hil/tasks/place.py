@@ -3,7 +3,7 @@
 On a GPU convolutions run in bfloat16 and channels-last; losses and weights stay in float32.
 bfloat16 has the range of float32, so that nothing need be scaled (Kalamkar et al., 2019). The
 training pictures lie on the GPU where they take less than half of what is free there. On the CPU
-nothing is changed: neither pays there for networks this small, and results stay those of earlier runs.
+nothing is changed: neither pays there for networks this small, and results stay as they were.
 """
 
 from __future__ import annotations

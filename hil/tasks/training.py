@@ -23,14 +23,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hil.core.errors import HilError
-from hil.net.export import tensors_of
 from hil.tasks.checkpoints import Checkpoint
-from hil.tasks.data import Data, Inputs, Split
-from hil.tasks.marks import Marks
+from hil.tasks.data import Data
+from hil.tasks.inference import evaluating, recalibrate
 from hil.tasks.pictures import offsets_of, shifted, tensor
 from hil.tasks.place import Place
 from hil.tasks.recipe import Recipe
-from hil.tasks.task import Answers, Task
+from hil.tasks.task import Task
 
 Progress = Callable[[int, int, float], None]
 """Called after every epoch with (epochs done, epochs in all, mean loss of the epoch)."""
@@ -133,7 +132,7 @@ class Teacher:
         self._table = tuple(torch.stack(kind) for kind in zip(*tables, strict=True))
 
     def _asked(self, network: nn.Module, pictures: Tensor) -> tuple[Tensor, ...]:
-        with _evaluating(network), torch.no_grad():
+        with evaluating(network), torch.no_grad():
             parts = [self._task.soften(network(p)) for p in torch.split(pictures, 256)]
         return tuple(torch.cat(kind) for kind in zip(*parts, strict=True))
 
@@ -188,17 +187,6 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Hold a network in evaluation mode."""
-    mode = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(mode)
 
 
 def build(factory: Callable[[], nn.Module], *, seed: int) -> nn.Module:
@@ -336,57 +324,3 @@ def _finite(loss: Tensor, name: str, step: int) -> float:
             fix="lower training.peak_lr in the profile, or look for bad values in the data",
         )
     return value
-
-
-def recalibrate(model: nn.Module, inputs: Inputs, *, batch: int = 200) -> nn.Module:
-    """Replace all batch-norm statistics by those of these pictures; weights stay untouched.
-
-    Args:
-        model: changed in place; its training mode is kept.
-        inputs: float32, NCHW; every picture counts once.
-        batch: pictures per pass at most.
-    """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = [m for m in norms if m.track_running_stats]
-    if not norms:
-        return model
-    modes = {module: module.training for module in model.modules()}
-    momenta = {norm: norm.momentum for norm in norms}
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative average over passes
-        norm.train()
-    try:
-        with torch.no_grad():
-            for part in tensor(inputs).tensor_split(math.ceil(len(inputs) / batch)):
-                model(part)
-    finally:
-        for norm in norms:
-            norm.momentum = momenta[norm]
-        for module, mode in modes.items():
-            module.training = mode
-    return model
-
-
-def predict(model: nn.Module, inputs: Inputs, *, batch: int = 256) -> Answers:
-    """A network's outputs in eval mode, one array each, pictures first; its mode is kept."""
-    with _evaluating(model), torch.no_grad():
-        parts = [tensors_of(model(part)) for part in torch.split(tensor(inputs), batch)]
-    return tuple(torch.cat(kind).numpy() for kind in zip(*parts, strict=True))
-
-
-def marks_of(task: Task, model: nn.Module, split: Split) -> Marks:
-    """How a network does on the pictures of a split."""
-    portions = split.portions(task.portion)
-    return task.join([task.mark(predict(model, p.inputs), p) for p in portions])
-
-
-def mean_loss(task: Task, model: nn.Module, split: Split) -> float:
-    """Loss of a network on the pictures of a split, in eval mode."""
-    total = 0.0
-    for part in split.portions(task.portion):
-        outputs = [torch.from_numpy(a) for a in predict(model, part.inputs)]
-        loss = task.loss(outputs[0] if len(outputs) == 1 else tuple(outputs), task.targets(part))
-        total += float(loss) * (len(part) / len(split))
-    return total

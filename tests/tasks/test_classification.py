@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from hil.core.errors import HilError
-from hil.tasks import digits, training
+from hil.tasks import digits, inference, training
 from hil.tasks.classification import Classification, accuracy_percent, correct
 from hil.tasks.data import Data, HeldOut, Split
+from hil.tasks.inference import recalibrate
 from hil.tasks.pictures import shifted
 from hil.tasks.recipe import Recipe
-from hil.tasks.training import Sitting, build, recalibrate
+from hil.tasks.training import Sitting, build
 
 pytestmark = pytest.mark.torch
 
@@ -44,7 +45,7 @@ def teacher_of(network, data, shift):
 
 
 def predict(model, inputs, batch=256):
-    (logits,) = training.predict(model, inputs, batch=batch)
+    (logits,) = inference.predict(model, inputs, batch=batch)
     return logits
 
 
