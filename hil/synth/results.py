@@ -5,7 +5,8 @@ nothing is measured or decided here.
 
 Format history: hil/synthesis@1 (first); since then with `plausible`, `predicted...` and
 `plausible_share` (see `plausible_fields.py`), with receipts of refused finalists, and with
-`binding`, `given_up`, `modes` and each proof's `nvpmodel`, `builds` and `looks`.
+`binding`, `given_up`, `modes` and each proof's `nvpmodel`, `builds` and `looks`, and with `task`,
+`accuracy_is` and an entry's `scores`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ FIGURES = (
     "latency_p99_ms",
     "power_w",
 )
+ACCURACY_IS = {
+    "classification": "top-1",
+    "segmentation": "mean intersection over union",
+    "detection": "mean average precision at overlaps of 0.50 to 0.95",
+    "table": "as recorded",
+}
 RATIOS = ("inferences_per_joule", "latency_p50_ms", "latency_p99_ms")
 EMISSION_SEEDS = 1_000_000
 """Seeds of the final emission start here: the search draws far smaller ones."""
@@ -71,6 +78,8 @@ def result_json(
         "run": run,
         "seed": job.seed,
         "profile": job.profile.name,
+        "task": job.profile.task,
+        "accuracy_is": ACCURACY_IS[job.profile.task],
         "device": job.session.name,
         "board": _board_text(outcome),
         "rail": job.rail,

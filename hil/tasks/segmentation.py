@@ -74,7 +74,7 @@ class Segmentation:
 
     def mark(self, answers: Answers, split: Split) -> Overlaps:
         """Pixels answered rightly, answered, and true, by class; NaN counts as the first class."""
-        logits = _enlarged(torch.from_numpy(answers[0]).float(), split.masks.shape[1:])
+        logits = _enlarged(torch.tensor(answers[0], dtype=torch.float32), split.masks.shape[1:])
         best = np.nan_to_num(logits.numpy(), nan=-np.inf).argmax(axis=1)
         return overlaps(best, split.masks, self.classes, self.void)
 
