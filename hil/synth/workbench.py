@@ -123,8 +123,10 @@ class Workbench:
 
         def compute() -> dict[str, Any]:
             student = self.shown(arch, self.network(arch))
-            recalibrate(student, self.data.train.inputs)
-            return {"score": -mean_loss(self.task, student, self.data.search)}
+            device = self.profile.training.device
+            recalibrate(student, self.data.train.inputs, device=device)
+            loss = mean_loss(self.task, student, self.data.search, device=device)
+            return {"score": -loss}
 
         return float(self.store.step("glance", self.space.key(arch), compute)["score"])
 
@@ -169,7 +171,7 @@ class Workbench:
         return Model(onnx_bytes, self.space.precision(arch))
 
     def _scored(self, network: nn.Module, shown: nn.Module) -> dict[str, Any]:
-        marks = marks_of(self.task, shown, self.data.search)
+        marks = marks_of(self.task, shown, self.data.search, device=self.profile.training.device)
         weights = self.store.put_blob(save_weights(network.state_dict()))
         return {"weights": weights, **self._kept(marks)}
 

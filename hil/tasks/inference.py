@@ -13,6 +13,7 @@ from hil.net.export import tensors_of
 from hil.tasks.data import Inputs, Split
 from hil.tasks.marks import Marks
 from hil.tasks.pictures import tensor
+from hil.tasks.place import Place
 from hil.tasks.task import Answers, Task
 
 
@@ -27,13 +28,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(mode)
 
 
-def recalibrate(model: nn.Module, inputs: Inputs, *, batch: int = 200) -> nn.Module:
+def recalibrate(
+    model: nn.Module, inputs: Inputs, *, batch: int = 200, device: str = "cpu"
+) -> nn.Module:
     """Replace all batch-norm statistics by those of these pictures; weights stay untouched.
 
     Args:
         model: changed in place; its training mode is kept.
         inputs: float32, NCHW; every picture counts once.
         batch: pictures per pass at most.
+        device: where it is done (see `Place.named`).
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     norms = [m for m in norms if m.track_running_stats]
@@ -47,9 +51,10 @@ def recalibrate(model: nn.Module, inputs: Inputs, *, batch: int = 200) -> nn.Mod
         norm.momentum = None  # cumulative average over passes
         norm.train()
     try:
-        with torch.no_grad():
+        place = Place.named(device)
+        with place.hosting(model), torch.no_grad():
             for part in tensor(inputs).tensor_split(math.ceil(len(inputs) / batch)):
-                model(part)
+                model(place.sent(part))
     finally:
         for norm in norms:
             norm.momentum = momenta[norm]
@@ -58,24 +63,27 @@ def recalibrate(model: nn.Module, inputs: Inputs, *, batch: int = 200) -> nn.Mod
     return model
 
 
-def predict(model: nn.Module, inputs: Inputs, *, batch: int = 256) -> Answers:
+def predict(model: nn.Module, inputs: Inputs, *, batch: int = 256, device: str = "cpu") -> Answers:
     """A network's outputs in eval mode, one array each, pictures first; its mode is kept."""
-    with evaluating(model), torch.no_grad():
-        parts = [tensors_of(model(part)) for part in torch.split(tensor(inputs), batch)]
+    place = Place.named(device)
+    parts = []
+    with evaluating(model), place.hosting(model), torch.no_grad():
+        for part in torch.split(tensor(inputs), batch):
+            parts.append([output.cpu() for output in tensors_of(model(place.sent(part)))])
     return tuple(torch.cat(kind).numpy() for kind in zip(*parts, strict=True))
 
 
-def marks_of(task: Task, model: nn.Module, split: Split) -> Marks:
+def marks_of(task: Task, model: nn.Module, split: Split, *, device: str = "cpu") -> Marks:
     """How a network does on the pictures of a split."""
     portions = split.portions(task.portion)
-    return task.join([task.mark(predict(model, p.inputs), p) for p in portions])
+    return task.join([task.mark(predict(model, p.inputs, device=device), p) for p in portions])
 
 
-def mean_loss(task: Task, model: nn.Module, split: Split) -> float:
+def mean_loss(task: Task, model: nn.Module, split: Split, *, device: str = "cpu") -> float:
     """Loss of a network on the pictures of a split, in eval mode."""
     total = 0.0
     for part in split.portions(task.portion):
-        outputs = [torch.from_numpy(a) for a in predict(model, part.inputs)]
+        outputs = [torch.from_numpy(a) for a in predict(model, part.inputs, device=device)]
         loss = task.loss(outputs[0] if len(outputs) == 1 else tuple(outputs), task.targets(part))
         total += float(loss) * (len(part) / len(split))
     return total

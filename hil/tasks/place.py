@@ -8,7 +8,8 @@ nothing is changed: neither pays there for networks this small, and results stay
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -65,13 +66,27 @@ class Place:
         if self.on_gpu:
             model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
+    @contextmanager
+    def hosting(self, model: nn.Module) -> Iterator[None]:
+        """Have a network here for a while."""
+        self.take(model)
+        try:
+            yield
+        finally:
+            self.release(model)
+
+    def sent(self, pictures: Tensor) -> Tensor:
+        """Pictures as a network here takes them."""
+        if not self.on_gpu:
+            return pictures
+        layout = torch.channels_last if pictures.dim() == 4 else torch.contiguous_format
+        return pictures.to(self.device, memory_format=layout)
+
     def moved(self, batch: _B) -> _B:
         """A batch (a dataclass of tensors) as the network here takes it."""
         if not self.on_gpu:
             return batch
-        held: dict[str, Any] = {k: v.to(self.device) for k, v in vars(batch).items()}
-        if held["pictures"].dim() == 4:
-            held["pictures"] = held["pictures"].contiguous(memory_format=torch.channels_last)
+        held: dict[str, Any] = {k: self.sent(v) for k, v in vars(batch).items()}
         return replace(batch, **held)  # type: ignore[type-var]
 
     def precision(self) -> AbstractContextManager[Any]:

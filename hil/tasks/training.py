@@ -91,7 +91,7 @@ def train(model: nn.Module, task: Task, data: Data, sitting: Sitting) -> nn.Modu
 
     with _seeded(sitting.seed):
         _fit(model, task, data, loss, sitting)
-    recalibrate(model, data.train.inputs)
+    recalibrate(model, data.train.inputs, device=sitting.recipe.device)
     return model.eval()
 
 
@@ -177,7 +177,7 @@ def finetune(
 
     with _seeded(sitting.seed):
         _fit(student, task, data, loss, sitting)
-    recalibrate(student, data.train.inputs)
+    recalibrate(student, data.train.inputs, device=recipe.device)
     return student.eval()
 
 
