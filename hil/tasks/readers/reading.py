@@ -43,7 +43,7 @@ class Reading:
     Attributes:
         inputs: uint8, `n x 3 x h x w` (RGB) or `n x 1 x h x w`, all at the size asked for.
         labels: classification: int64, `n`, classes counted from 0.
-        masks: segmentation: uint8, `n x h x w`, class of each pixel; `void` where it does not count.
+        masks: segmentation: uint8, `n x h x w`, class of a pixel; `void` where none counts.
         boxes: detection: one float32 array `k x 5` a picture: class, x0, y0, x1, y1 in pixels of
             the resized picture, x1 and y1 exclusive (a box of the whole picture is 0, 0, w, h).
         classes: their names, in the order of their numbers; void is none of them.
