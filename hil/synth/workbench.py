@@ -27,7 +27,7 @@ from hil.net.trace import trace
 from hil.synth.boardwork import Model
 from hil.synth.choosing import space_of
 from hil.synth.paired import Paired
-from hil.synth.profile import Factory, Profile
+from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import Arch, FloatArray
 from hil.synth.seeds import derived_seed
@@ -37,7 +37,9 @@ from hil.synth.tensors import load_weights, plain, save_weights
 from hil.synth.traced import TracedSpace, changes
 from hil.synth.work import Board, Contender, Stage, Trained
 from hil.tasks import classification as task
-from hil.tasks.data import Data, Inputs, Labels, load_data
+from hil.tasks.data import Data, Inputs, Labels
+from hil.tasks.readers.opening import open_data
+from hil.tasks.readers.section import Factory
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ def open_workbench(
     assert profile.data is not None
     assert profile.prototype is not None
     watch.stage("training the prototype", profile.training.epochs)
-    data = load_data(profile.data.factory, profile.data.args)
+    data = open_data(profile.data)
     check(len(data.heldout))
     network = _prototype(profile.prototype, derived_seed(seed, "weights"))
     untrained = trace(network, (plain(data.train.inputs[:1]),))

@@ -22,11 +22,11 @@ from pydantic import (
 
 from hil.core.yamlfile import StrictModel
 
-_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def _is_reference(written: str) -> str:
-    if not _REFERENCE.fullmatch(written):
+    if not REFERENCE.fullmatch(written):
         raise ValueError(f"expected module:function, got {written!r}")
     return written
 
@@ -272,10 +272,7 @@ DataSection = Annotated[
     | Annotated[Arrays, Tag("arrays")],
     Discriminator(
         _kind,
-        custom_error_type="value_error",
-        custom_error_message="reader",
-        custom_error_context={
-            "error": f"reader: expected one of {', '.join(READERS)}; or name a factory"
-        },
+        custom_error_type="unknown_reader",
+        custom_error_message=f"reader must be one of {', '.join(READERS)} (or give a factory)",
     ),
 ]
