@@ -102,12 +102,13 @@ def _listing(
     for number, row in enumerate(data["images"]):
         file = row.get("file_name")
         path = inside(root, f"{folder.name}/{file}") if isinstance(file, str) else None
+        boxed = objects.pop(row.get("id"), [])
         if path is None:
             faults.append(Fault(f"{part}: picture {number}", "its file_name cannot be used"))
             continue
         name = f"{folder.name}/{file}"
         size = _size(row)
-        boxes, wrong = judged(name, objects.pop(row.get("id"), []), numbers, size)
+        boxes, wrong = judged(name, boxed, numbers, size)
         faults += wrong
         entries.append(Entry(name, path, boxes=boxes, size=size))
     for key, left in objects.items():
