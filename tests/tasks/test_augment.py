@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hil.tasks import augment
-from hil.tasks.classification import shifted
 
 pytestmark = pytest.mark.torch
 
@@ -142,13 +141,15 @@ def test_windows_have_the_scale_asked_for_and_touch_the_picture_wholly(scale, se
         assert torch.allclose(overlap, inner, atol=1e-3)  # the smaller lies inside the larger
 
 
-def test_moving_is_what_the_trainer_does():
+def test_moving_is_a_window_of_the_padded_picture():
     given_pictures = pictures(40, 5, 7)
     shifts = augment.drawn_shifts(40, 2, seeded(4))
 
     moved = augment.moved(given_pictures, shifts)
 
-    assert torch.equal(moved, shifted(given_pictures, 2 - shifts, 2))
+    padded = torch.nn.functional.pad(given_pictures, (2, 2, 2, 2))
+    for picture, wide, down, right in zip(moved, padded, *shifts.tolist(), strict=True):
+        assert torch.equal(picture, wide[:, 2 - down : 7 - down, 2 - right : 9 - right])
     assert set(shifts.flatten().tolist()) == {-2, -1, 0, 1, 2}
 
 
