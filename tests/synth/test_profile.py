@@ -49,11 +49,23 @@ def test_the_shipped_profile_asks_for_what_the_readme_says(tmp_path):
     assert profile.alpha == 0.05
 
 
-def test_the_shipped_copy_is_the_repository_s_file():
-    copy = ROOT / "hil" / "shipped" / "profiles" / "digits.yaml"
-    assert copy.read_text(encoding="utf-8") == (ROOT / "profiles" / "digits.yaml").read_text(
+@pytest.mark.parametrize("name", ["digits.yaml", "cifar10.yaml", "quick-cifar10.yaml"])
+def test_the_shipped_copy_is_the_repository_s_file(name):
+    copy = ROOT / "hil" / "shipped" / "profiles" / name
+    assert copy.read_text(encoding="utf-8") == (ROOT / "profiles" / name).read_text(
         encoding="utf-8"
     )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["cifar10", "quick-cifar10"])
+def test_shipped_profiles_of_pictures_name_what_exists(name, tmp_path):
+    profile = find_profile(name, cwd=tmp_path)
+
+    network = load_factory(profile.prototype.factory)(**profile.prototype.args)
+    assert network.fc.out_features == 10
+    assert (profile.data.reader, profile.data.near_duplicates) == ("cifar", "leave_out")
+    assert profile.data.source
 
 
 @pytest.mark.torch
