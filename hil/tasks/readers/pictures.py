@@ -7,6 +7,10 @@ A file is data from outside: only common formats are tried, a decoder's complain
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,12 +23,28 @@ MOST_PIXELS = 80_000_000
 
 _ORIENTATION = 0x0112
 # What Pillow's decoders come to on damaged files, format by format.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError)
+_BROKEN = (
+    *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError),
+    *(struct.error, zlib.error),
+)
 _EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 class BrokenPictureError(Exception):
     """A file that holds no picture we can use; its text says what is wrong."""
+
+
+@contextmanager
+def _complaints() -> Iterator[None]:
+    """Turn what a decoder says of a damaged file, at whatever call, into a broken picture."""
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise BrokenPictureError(f"it is no {', '.join(FORMATS)} picture") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BrokenPictureError("it has more pixels than any picture should") from error
+    except _BROKEN as error:
+        raise BrokenPictureError(f"it cannot be decoded ({error})") from error
 
 
 def picture(content: bytes, channels: int = 3) -> Pixels:
@@ -40,10 +60,11 @@ def picture(content: bytes, channels: int = 3) -> Pixels:
     Raises:
         BrokenPictureError: it is truncated, of a kind we do not read, or no picture at all.
     """
-    image = ImageOps.exif_transpose(_opened(content))
-    if image.mode not in _EIGHT_BITS:
-        raise BrokenPictureError(f"its pixels are of kind {image.mode}, only 8 bits are read")
-    array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    with _complaints():
+        image = ImageOps.exif_transpose(_opened(content))
+        if image.mode not in _EIGHT_BITS:
+            raise BrokenPictureError(f"its pixels are of kind {image.mode}, only 8 bits are read")
+        array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
     planes = array.transpose(2, 0, 1) if channels == 3 else array[None]
     return np.ascontiguousarray(planes)
 
@@ -57,7 +78,9 @@ def class_picture(content: bytes) -> Pixels:
     Raises:
         BrokenPictureError: it cannot be decoded, or holds colours in place of numbers.
     """
-    image = _opened(content)
+    with _complaints():
+        image = _opened(content)
+        image.load()
     if image.mode not in ("L", "P"):
         raise BrokenPictureError(
             f"it is of kind {image.mode}; label pictures hold a class number of 8 bits a pixel"
@@ -66,31 +89,22 @@ def class_picture(content: bytes) -> Pixels:
 
 
 def stored_size(content: bytes) -> tuple[int, int]:
-    """Height and width of a picture once upright, from its header alone.
+    """Height and width of a picture once upright.
 
     Raises:
-        BrokenPictureError: there is no such header.
+        BrokenPictureError: its header does not say.
     """
-    image = _opened(content, load=False)
-    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    with _complaints():
+        image = _opened(content)
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def _opened(content: bytes, *, load: bool = True) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.width * image.height > MOST_PIXELS:
-            raise BrokenPictureError(
-                f"it has {image.width}x{image.height} pixels, more than any picture should"
-            )
-        if load:
-            image.load()
-    except UnidentifiedImageError as error:
-        raise BrokenPictureError(f"it is no {', '.join(FORMATS)} picture") from error
-    except Image.DecompressionBombError as error:
-        raise BrokenPictureError("it is larger than any picture should be") from error
-    except _BROKEN as error:
-        raise BrokenPictureError(f"it cannot be decoded ({error})") from error
+def _opened(content: bytes) -> Image.Image:
+    """A picture whose header was read, and no more."""
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if image.width * image.height > MOST_PIXELS:
+        raise BrokenPictureError("it has more pixels than any picture should")
     return image
 
 
