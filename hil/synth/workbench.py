@@ -30,6 +30,7 @@ from hil.synth.paired import Paired
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import Arch, FloatArray
+from hil.synth.samedata import require_same
 from hil.synth.seeds import derived_seed
 from hil.synth.stimuli import probe
 from hil.synth.store import RunStore
@@ -238,6 +239,7 @@ def open_workbench(
     assert profile.prototype is not None
     watch.stage("training the prototype", profile.training.epochs)
     data = open_data(profile.data)
+    require_same(data, store)
     check(len(data.heldout))
     network = _prototype(profile.prototype, derived_seed(seed, "weights"))
     untrained = trace(network, (plain(data.train.inputs[:1]),))

@@ -24,7 +24,7 @@ FEW = 100
 """Pictures below which a part says little: an accuracy near 90 % is known to 6 points at best."""
 
 FEW_OF_A_CLASS = 10
-SHOWN = 5
+SHOWN = 3
 
 Places = NDArray[np.int64]
 
