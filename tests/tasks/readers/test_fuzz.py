@@ -77,6 +77,7 @@ def test_a_picture_made_to_exhaust_memory_is_refused_by_its_header():
 
 
 @given(cut=st.integers(0, len(XML)), at=st.integers(0, len(XML) - 1), byte=st.integers(0, 255))
+@settings(deadline=None)
 def test_wrecked_annotations_are_annotations_or_broken(cut, at, byte):
     content = bytearray(XML)
     content[at] = byte
@@ -142,6 +143,7 @@ EDGE = st.floats(-20, 40) | st.integers(-5, 25).map(float)
 
 
 @given(boxes=st.lists(st.tuples(st.sampled_from("abz"), st.tuples(EDGE, EDGE, EDGE, EDGE))))
+@settings(deadline=None)
 def test_boxes_kept_lie_in_the_picture_and_the_others_are_named(boxes):
     kept, faults = judged("f", boxes, {"a": 0, "b": 1}, (12, 16))
 
