@@ -96,7 +96,7 @@ def result_json(
         "generator": _generator(outcome),
         "compare": compare_json(job, outcome.inquisitor, outcome.reference, attempts),
         "cost": cost_fields(outcome, wall_s),
-        "notes": list(outcome.bench.notes),
+        "notes": [*outcome.start.notes, *outcome.bench.notes],
     }
 
 

@@ -27,23 +27,27 @@ from hil.net.space import Space
 from hil.net.trace import trace
 from hil.synth.boardwork import Model
 from hil.synth.choosing import space_of
-from hil.synth.profile import Factory, Profile
+from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import Arch, FloatArray
 from hil.synth.resampled import Comparison, compare
+from hil.synth.samedata import require_same
 from hil.synth.seeds import derived_seed
 from hil.synth.stimuli import probe
 from hil.synth.store import RunStore
 from hil.synth.tensors import given_weights, load_weights, plain, save_weights
 from hil.synth.traced import TracedSpace, changes
 from hil.synth.work import Board, Contender, Stage, Trained
+from hil.tasks.augmenting import augment_for
 from hil.tasks.checkpoints import Checkpoint
-from hil.tasks.data import Data, Inputs, Split, load_data
+from hil.tasks.data import Data, Inputs, Split
 from hil.tasks.inference import marks_of, mean_loss, recalibrate
 from hil.tasks.marks import Marks, Right
 from hil.tasks.named import task_for
+from hil.tasks.readers.opening import open_data
+from hil.tasks.readers.section import Factory
 from hil.tasks.task import Task
-from hil.tasks.training import Sitting, Teacher, build, finetune, train
+from hil.tasks.training import Augment, Sitting, Teacher, build, finetune, train
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,14 @@ class Workbench:
     def teacher(self) -> Teacher:
         """The prototype's answers, which every student of this run learns from."""
         shift = self.profile.training.shift_pixels
-        return Teacher(self.trace.prototype, self.task, self.data, shift)
+        table = self.augment is None
+        return Teacher(self.trace.prototype, self.task, self.data, shift, table=table)
+
+    @property
+    def augment(self) -> Augment | None:
+        """What training pictures undergo in place of the recipe's shifts, if anything."""
+        training = self.profile.training
+        return augment_for(self.task, training.shift_pixels) if training.augment else None
 
     def network(self, arch: Arch, weights_sha256: str | None = None) -> nn.Module:
         """Build a network with inherited weights, or with those of a finished training."""
@@ -149,6 +160,7 @@ class Workbench:
                 epochs,
                 derived_seed(self.seed, "train", key),
                 recipe,
+                augment=self.augment,
                 checkpoint=self._checkpoint(key),
             )
             finetune(shown, self.task, self.teacher, self.data, sitting)
@@ -262,7 +274,8 @@ def open_workbench(
     assert profile.data is not None
     assert profile.prototype is not None
     watch.stage("training the prototype", profile.training.epochs)
-    data = load_data(profile.data.factory, profile.data.args)
+    data = open_data(profile.data)
+    require_same(data, store)
     check(len(data.heldout))
     task = task_for(profile.task, data)
     network = _prototype(profile.prototype, derived_seed(seed, "weights"))
@@ -283,6 +296,7 @@ def open_workbench(
             derived_seed(seed, "train", "prototype"),
             profile.training.recipe("the prototype"),
             on_progress=lambda *_: watch.advance(),
+            augment=bench.augment,
             checkpoint=bench._checkpoint("prototype"),
         )
         train(network, task, data, sitting)
