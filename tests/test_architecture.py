@@ -27,7 +27,7 @@ LAYERS = (
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 HEAVY = {"torch", "onnx", "onnxruntime", "paramiko", "sklearn", "plotly", "torch_pruning"}
-HEAVY |= {"optuna", "botorch", "gpytorch"}
+HEAVY |= {"optuna", "botorch", "gpytorch", "PIL", "defusedxml"}
 # Who may import what is heavy, at all; everything else must stay light.
 DOORS = {
     "torch": (
@@ -44,6 +44,8 @@ DOORS = {
     "onnxruntime": ("net/", "emulator/", "agent/"),
     "paramiko": ("device/", "emulator/"),
     "sklearn": ("tasks/",),
+    "PIL": ("tasks/readers/pictures",),
+    "defusedxml": ("tasks/readers/xml_boxes",),
     "plotly": ("report/",),
     "optuna": ("synth/peers/optuna_peers",),
     "botorch": ("synth/peers/scbo",),

@@ -98,7 +98,7 @@ def checked(run: Path, seeds: range, host: str | None, wait_s: float) -> dict[st
     from hil.synth.emission_check import check, check_json, emissions
     from hil.synth.generator import Generator
     from hil.synth.loop import prepare
-    from hil.synth.profile import load_profile
+    from hil.synth.profile import load_run_profile
     from hil.synth.store import RunStore
 
     for name in (GENERATOR, RESULT):
@@ -107,9 +107,9 @@ def checked(run: Path, seeds: range, host: str | None, wait_s: float) -> dict[st
                 f"the run at {run} has no {name}: it has not ended yet",
                 fix=f"finish it with: hil synthesize --resume {run}",
             )
-    profile = load_profile(run / "profile.yaml")
     searched = json.loads((run / RESULT).read_text(encoding="utf-8"))["search"]
     with RunStore.open(run) as store:
+        profile = load_run_profile(run, store.meta)
         config = load_device(store.meta["device"], host)
         with job_on(profile, config, store, verb="generate", wait_s=wait_s) as job:
             start = prepare(job)

@@ -95,7 +95,7 @@ def _open(
     seed: int,
     compare: tuple[str, ...],
 ) -> tuple[RunStore, Mapping[str, Any], DeviceConfig, Profile]:
-    from hil.synth.profile import find_profile, load_profile
+    from hil.synth.profile import PROFILE_FOLDER, find_profile, load_run_profile
     from hil.synth.store import RunStore
 
     if resume is not None:
@@ -119,7 +119,7 @@ def _open(
             store,
             settings,
             load_device(settings["device"], host),
-            load_profile(resume / "profile.yaml"),
+            load_run_profile(resume, settings),
         )
     if not device:
         raise ConfigError(
@@ -130,9 +130,10 @@ def _open(
     config = load_device(device, host)
     job_profile = find_profile(profile, cwd=Path.cwd())
     named = {"compare": list(compare)} if compare else {}
-    settings = {"seed": seed, "device": device, "profile": job_profile.name, **named}
-    store = RunStore.create(run or _fresh_folder(job_profile.name), settings)
     source = resolve(profile, "profiles", cwd=Path.cwd())
+    place = {PROFILE_FOLDER: str(source.parent.resolve())}
+    settings = {"seed": seed, "device": device, "profile": job_profile.name, **place, **named}
+    store = RunStore.create(run or _fresh_folder(job_profile.name), settings)
     (store.path / "profile.yaml").write_bytes(source.read_bytes())
     return store, settings, config, job_profile
 
@@ -192,6 +193,8 @@ def _show(result: Mapping[str, Any], folder: Path) -> None:
         say(result["compare"]["statement"])
     for line in closing_lines(result):
         say(line)
+    for note in result["notes"]:
+        say(f"note: {note}")
     say(f"folder: {folder} (report.html, networks/, generator.json, result.json)")
 
 

@@ -6,15 +6,15 @@ which either enters `core`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from hil.core.errors import ConfigError
@@ -70,14 +70,20 @@ class Document:
         return self.lines.get(location, 1)
 
 
-def load_yaml_model(path: Path, model: type[M]) -> M:
-    """Read a file into a model; `path`'s folder is the validation context's `folder`.
+def load_yaml_model(path: Path, model: type[M], folder: Path | None = None) -> M:
+    """Read a file into a model.
+
+    Args:
+        path: of the file.
+        model: of its content.
+        folder: the validation context's `folder`, which paths in the file may be relative to; None
+            is that of the file. A copy's is the folder of its original.
 
     Raises:
         YamlFileError: everything that is wrong with the file.
         ConfigError: the file cannot be read.
     """
-    return validate(read_document(path), model)
+    return validate(read_document(path), model, folder)
 
 
 def load_yaml_variant(path: Path, discriminator: str, models: Mapping[str, type[M]]) -> M:
@@ -99,14 +105,15 @@ def load_yaml_variant(path: Path, discriminator: str, models: Mapping[str, type[
     raise YamlFileError((Problem(path, line, discriminator, message),))
 
 
-def validate(document: Document, model: type[M]) -> M:
-    """Turn a parsed file into its model.
+def validate(document: Document, model: type[M], folder: Path | None = None) -> M:
+    """Turn a parsed file into its model (see `load_yaml_model`).
 
     Raises:
         YamlFileError: every field that is wrong.
     """
+    context = {"folder": folder or document.path.parent}
     try:
-        return model.model_validate(document.data, context={"folder": document.path.parent})
+        return model.model_validate(document.data, context=context)
     except ValidationError as error:
         details = error.errors(include_url=False)
         problems = tuple(_problem(document, model, detail) for detail in details)
@@ -262,7 +269,8 @@ def _message(model: type[BaseModel], location: Location, detail: ErrorDetails) -
     if kind == "missing":
         return "required, and not given"
     if kind in ("extra_forbidden", "invalid_key"):
-        return _unknown_field(_model_at(model, location[:-1]), str(location[-1]))
+        tags = {str(part) for part in detail["loc"]}
+        return _unknown_field(_model_at(model, location[:-1], tags), str(location[-1]))
     if kind == "literal_error":
         return f"expected {detail['ctx']['expected']}, got {got}"
     if kind in _EXPECTED:
@@ -289,20 +297,27 @@ def _unknown_field(model: type[BaseModel] | None, name: str) -> str:
     return f"unknown field; {hint}known here: {', '.join(known)}"
 
 
-def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
+def _model_at(
+    model: type[BaseModel], location: Location, tags: Collection[str]
+) -> type[BaseModel] | None:
+    """The model of a location; of a tagged union, the member whose tag pydantic named."""
     current: type[BaseModel] | None = model
     for part in location:
         if current is None:
             return None
         fields = {field.alias or key: field for key, field in current.model_fields.items()}
         found = fields.get(str(part))
-        current = _inner_model(found.annotation) if found else None
+        current = _inner_model(found.annotation, tags) if found else None
     return current
 
 
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
+def _inner_model(annotation: Any, tags: Collection[str]) -> type[BaseModel] | None:
+    if get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        tagged = [mark.tag for mark in marks if isinstance(mark, Tag)]
+        return None if tagged and tagged[0] not in tags else _inner_model(inner, tags)
     if get_origin(annotation) in (Union, UnionType):
-        models = [m for m in map(_inner_model, get_args(annotation)) if m]
+        models = [m for arg in get_args(annotation) if (m := _inner_model(arg, tags))]
         return models[0] if len(models) == 1 else None
     return (
         annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

@@ -137,8 +137,8 @@ def quantise(data: bytes, calibration: Calibration) -> bytes:
     return result
 
 
-def answers(data: bytes, inputs: NDArray[Any]) -> NDArray[np.float32]:
-    """First output of a quantised model of one input, for each sample, as the graph is written.
+def answers(data: bytes, inputs: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+    """Outputs of a quantised model of one input for all samples, as the graph is written.
 
     ONNX Runtime's optimisations are off: its INT8 kernels saturate on CPUs without VNNI, where
     TensorRT's do not.
@@ -155,10 +155,8 @@ def answers(data: bytes, inputs: NDArray[Any]) -> NDArray[np.float32]:
         data, sess_options=options, providers=["CPUExecutionProvider"]
     )
     name = session.get_inputs()[0].name
-    rows: NDArray[np.float32] = np.concatenate(
-        [session.run(None, {name: inputs[i : i + 1]})[0] for i in range(len(inputs))]
-    )
-    return rows
+    rows = [session.run(None, {name: inputs[i : i + 1]}) for i in range(len(inputs))]
+    return tuple(np.concatenate(output) for output in zip(*rows, strict=True))
 
 
 def kept(folder: Path, data: bytes, calibration: Calibration) -> bytes:

@@ -222,11 +222,13 @@ class BoardWork:
         sha256 = self.session.put_blob(model.onnx)
         return self.session.build(replace(self._spec(model), onnx_sha256=sha256, build_index=1))
 
-    def answers(self, model: Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return an engine's own outputs, (N, classes), for N pictures: those of build 1."""
+    def answers(self, model: Model, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """Return an engine's own outputs for N pictures, in its order: those of build 1."""
         info = self.engine(model)
         outputs = self.session.infer(info, {info.inputs[0].name: inputs})
-        return np.asarray(outputs[info.outputs[0].name], dtype=np.float32)
+        # An engine may list its bindings in another order; ours are output, output_1, ...
+        names = sorted((o.name for o in info.outputs), key=lambda name: (len(name), name))
+        return tuple(np.asarray(outputs[name], dtype=np.float32) for name in names)
 
     def plausible(self, networks: Sequence[Callable[[], Model]]) -> PlausibleDraws | None:
         """Return joint draws of networks' figures over plausible boards, None where none are."""

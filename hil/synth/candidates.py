@@ -52,6 +52,9 @@ class Candidate:
             n = self.trained.pictures + 4
             share = (accuracy * (n - 4) + 2) / n
             spread = math.sqrt(share * (1 - share) / n)
+            known = self.trained.accuracy_sd
+            # Two networks alike on every picture seen are not alike on all there are.
+            spread = spread if known is None else max(known, 1 / n)
         return Observation(
             arch=self.arch,
             costs={m: (e.value, max((e.high - e.low) / 4, 1e-9)) for m, e in self.costs.items()},

@@ -32,7 +32,8 @@ Assumed: pairs of fresh builds are independent; their logarithms are near normal
 than `unseen` beyond those seen. Refusals stop early to save builds; they cannot make a false
 certificate.
 
-Accuracy is judged on the held-out pictures by `paired.Paired`. By default its point estimate
+Accuracy is judged on the held-out pictures by `paired.Paired`, or by `resampled.Resampled` where
+the score is no mean over pictures. By default its point estimate
 binds: a statement about these pictures, outside alpha. With `confidence` its one-sided bound
 binds, at error 1 - confidence shared over finalists.
 """
@@ -49,9 +50,9 @@ import numpy as np
 
 from hil.synth.looks import Design, FloatArray, margin, p_value
 from hil.synth.looks import spread as spread_of
-from hil.synth.paired import Paired
 from hil.synth.records import ACCURACY, Verdict
 from hil.synth.requirements import NOISELESS, Requirement
+from hil.synth.resampled import Comparison
 
 Scope = Literal["engine", "build"]
 FEWEST_BUILDS = 3
@@ -301,7 +302,7 @@ def _noiseless(
     return Finding(requirement, kept, worst, worst, limit, None, len(own))
 
 
-def accuracy_finding(requirement: Requirement, paired: Paired, alpha: float | None) -> Finding:
+def accuracy_finding(requirement: Requirement, paired: Comparison, alpha: float | None) -> Finding:
     """Judge accuracy on held-out pictures; there are no further pictures to wait for.
 
     Args:

@@ -31,9 +31,9 @@ from hil.synth.certificate import (
     cost_finding,
     excesses,
 )
-from hil.synth.paired import Paired
 from hil.synth.records import Verdict
 from hil.synth.requirements import Requirement, together
+from hil.synth.resampled import Comparison, comparison_from_json
 
 SCHEMA = "hil/confirmation@2"
 PROTOTYPE = "prototype"
@@ -82,7 +82,7 @@ class Confirmation:
     networks: tuple[str, ...]
     policy: Policy = "adaptive"
     _figures: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
-    _accuracy: dict[str, Paired] = field(default_factory=dict)
+    _accuracy: dict[str, Comparison] = field(default_factory=dict)
     _known: dict[tuple[str, tuple[int, ...]], _Standing] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -152,7 +152,7 @@ class Confirmation:
             raise ValueError(f"build {build} of {network} has no figure of {', '.join(wrong)}")
         builds[build] = kept
 
-    def add_accuracy(self, network: str, paired: Paired) -> Ruling:
+    def add_accuracy(self, network: str, paired: Comparison) -> Ruling:
         """Give a finalist's comparison with the prototype on the held-out pictures.
 
         Raises:
@@ -352,7 +352,7 @@ class Confirmation:
         for network, builds in data["figures"].items():
             for build, figures in builds.items():
                 self.add_figures(network, int(build), figures)
-        self._accuracy = {n: Paired.from_json(p) for n, p in data["accuracy"].items()}
+        self._accuracy = {n: comparison_from_json(p) for n, p in data["accuracy"].items()}
         return self
 
 

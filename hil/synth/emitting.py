@@ -18,12 +18,12 @@ from hil.net.resolution import example_of
 from hil.net.trace import trace
 from hil.synth.choosing import space_of
 from hil.synth.generator import Generator
-from hil.synth.profile import load_profile
+from hil.synth.profile import load_run_profile
 from hil.synth.records import ACCURACY
 from hil.synth.store import RunStore
 from hil.synth.tensors import load_weights, plain
 from hil.synth.traced import TracedSpace, changes
-from hil.tasks.data import load_data
+from hil.tasks.readers.opening import open_data
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,15 @@ class Emitter:
                 f"the run at {run} has no learned generator",
                 fix=f"finish it with: hil synthesize --resume {run}",
             )
-        profile = load_profile(run / "profile.yaml")
+        with RunStore.open(run, write=False) as store:
+            profile = load_run_profile(run, store.meta)
         if profile.data is None or profile.prototype is None:
             raise ConfigError(
                 f"the networks of the run at {run} are rows of a table",
                 why=f"its task is {profile.task}: nothing is made of a seed but choices",
                 fix="read generator.json in it, or look at result.json",
             )
-        data = load_data(profile.data.factory, profile.data.args)
+        data = open_data(profile.data)
         network = load_factory(profile.prototype.factory)(**profile.prototype.args)
         with RunStore.open(run, write=False) as store:
             trained = store.find("train", "prototype")

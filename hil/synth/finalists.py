@@ -17,12 +17,13 @@ from hil.synth.boardwork import Figures
 from hil.synth.candidates import Candidate, Screening, exact_costs
 from hil.synth.certificate import Plan
 from hil.synth.confirmation import PROTOTYPE, Confirmation, Need
-from hil.synth.paired import Paired, require_resolution
+from hil.synth.paired import require_resolution, resolution_note
 from hil.synth.pools import Agenda, Task
 from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import ACCURACY, Arch
 from hil.synth.requirements import EXACT
+from hil.synth.resampled import Comparison, require_pictures
 from hil.synth.searchspace import identity, network_name, uniform_level
 from hil.synth.work import Contender, Trained
 
@@ -36,7 +37,7 @@ class Final:
 
     contender: Contender
     figures: tuple[Figures, ...]
-    paired: Paired | None
+    paired: Comparison | None
 
 
 UNIFORM = "uniform width"
@@ -262,7 +263,7 @@ class Finals:
                 self.build(contender, number)
         return tuple(figures for _, figures in sorted(self._figures[contender.name].items()))
 
-    def judge_answers(self) -> dict[str, Paired]:
+    def judge_answers(self) -> Mapping[str, Comparison]:
         """Compare answers on the held-out pictures, opened once a run; the finalists are ruled."""
         names = ", ".join(c.name for c in self.others) or self.prototype.name
         paired = self.screening.bench.examine(
@@ -308,15 +309,29 @@ def choose(
     return sorted(ranked[:most], key=lambda c: -utility(c))
 
 
-def check_resolution(profile: Profile, heldout: int) -> None:
-    """Refuse, before the search starts, a margin the held-out pictures cannot resolve.
+USUAL_CONFIDENCE = 0.95
+"""Of what is said of margins where a profile makes no bound binding."""
+
+
+def check_resolution(profile: Profile, heldout: int) -> tuple[str, ...]:
+    """Refuse, before the search starts, a margin the held-out pictures cannot resolve at all.
+
+    Returns:
+        what to know of a margin that they can resolve only where networks hardly differ.
 
     Raises:
-        ConfigError: with the smallest margin they could.
+        ConfigError: the bound is to bind and cannot; with the smallest margin that could.
     """
-    if profile.confidence is None:
-        return
-    for requirement in profile.requirements.all():
-        if requirement.metric == ACCURACY:
-            alpha = (1 - profile.confidence) / profile.budget.finalists
+    if profile.task in ("segmentation", "detection"):
+        # Which margin pictures resolve depends on the networks; how many there must be does not.
+        if profile.confidence is not None:
+            require_pictures(heldout)
+        return ()
+    confidence = profile.confidence or USUAL_CONFIDENCE
+    alpha = (1 - confidence) / profile.budget.finalists
+    asked = [r for r in profile.requirements.all() if r.metric == ACCURACY]
+    if profile.confidence is not None:
+        for requirement in asked:
             require_resolution(requirement, heldout, alpha)
+    notes = (resolution_note(requirement, heldout, alpha) for requirement in asked)
+    return tuple(note for note in notes if note)

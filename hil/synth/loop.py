@@ -82,10 +82,12 @@ class Start:
 
     Attributes:
         reference: the prototype, measured.
+        notes: what the held-out pictures cannot resolve of what is asked.
     """
 
     screening: Screening
     reference: Candidate
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,10 @@ def synthesize(job: Job) -> Outcome:
 def prepare(job: Job) -> Start:
     """Train, trace and probe the prototype and measure it: what every search starts from."""
     with job.pools.busy("trainer"):
-        bench = job.open_bench(job.watch, partial(check_resolution, job.profile))
+        notes: list[str] = []
+        bench = job.open_bench(
+            job.watch, lambda heldout: notes.extend(check_resolution(job.profile, heldout))
+        )
     screening = Screening(
         bench=bench,
         board=job.board,
@@ -143,7 +148,7 @@ def prepare(job: Job) -> Start:
         reference = _reference(job, screening)
     demands = screened(job.profile, reference)
     known = replace(screening, reference=reference.costs, requirements=demands)
-    return Start(known, reference)
+    return Start(known, reference, tuple(notes))
 
 
 def _reference(job: Job, screening: Screening) -> Candidate:

@@ -82,6 +82,18 @@ class Paired:
         """One-sided lower bound of the difference at confidence 1 - `alpha`, in points."""
         return 100 * score_bound(self.pictures, self.gained, self.lost, alpha)
 
+    def accuracy_interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the candidate's accuracy, in percent (E. B. Wilson, 1927)."""
+        z, n, share = 1.959964, self.pictures, self.accuracy / 100
+        centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        return 100 * (centre - half), 100 * (centre + half)
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Scores beside the accuracy, by name: none."""
+        return {}
+
     def accuracy_lower(self, alpha: float) -> float:
         """One-sided exact (Clopper-Pearson) lower bound of the candidate's accuracy, percent."""
         return 100 * exact_lower(self.both + self.gained, self.pictures, alpha)
@@ -144,6 +156,41 @@ def resolvable_margin(pictures: int, alpha: float, disagreement: float = 0.0) ->
     """
     apart = math.ceil(disagreement * pictures / 2)
     return -100 * score_bound(pictures, apart, apart, alpha)
+
+
+TYPICAL_DISAGREEMENT = 0.1
+"""Share of pictures that one of two networks alone gets right, before anything is known of them."""
+
+
+def resolution_note(
+    requirement: Requirement,
+    pictures: int,
+    alpha: float,
+    disagreement: float = TYPICAL_DISAGREEMENT,
+) -> str | None:
+    """Which margin a paired comparison can resolve, where that is wider than the one asked for.
+
+    Args:
+        requirement: a demand on accuracy.
+        pictures: how many are held out.
+        alpha: one-sided error of the bound.
+        disagreement: see `resolvable_margin`.
+
+    Returns:
+        a sentence; None where the margin asked for can be resolved, or is not a margin.
+    """
+    if requirement.kind != "lose_at_most":
+        return None
+    could, asked = resolvable_margin(pictures, alpha, disagreement), requirement.limit.amount
+    if asked >= could:
+        return None
+    best = resolvable_margin(pictures, alpha)
+    return (
+        f"{pictures:,} held-out pictures cannot resolve the loss of {asked:.3g} points asked for: "
+        f"they can tell {could:.2g} points from none where two networks disagree on "
+        f"{100 * disagreement:.3g} % of the pictures ({best:.2g} where they hardly do), at "
+        f"confidence {1 - alpha:.4g}"
+    )
 
 
 def require_resolution(

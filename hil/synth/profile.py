@@ -9,7 +9,6 @@ Format history: hil/profile@1 (first); since then with lists of limits, power mo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,21 +29,16 @@ from hil.synth.certificate import FEWEST_BUILDS, MOST_BUILDS, UNSEEN, Plan
 from hil.synth.choosable import Choosable, Precision
 from hil.synth.demands import Requirements, parsed_share
 from hil.synth.objective import NETSCORE
+from hil.tasks.readers.section import REFERENCE, DataSection, Factory
 from hil.tasks.recipe import Recipe
 
 SCHEMA = "hil/profile@1"
-
-_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-
-
-def _is_reference(written: str) -> str:
-    if not _REFERENCE.fullmatch(written):
-        raise ValueError(f"expected module:function, got {written!r}")
-    return written
+PROFILE_FOLDER = "profile_folder"
+"""Where a run's meta data says its profile came from: paths in it are relative to there."""
 
 
 def _is_objective(written: str) -> str:
-    if written != NETSCORE and not _REFERENCE.fullmatch(written):
+    if written != NETSCORE and not REFERENCE.fullmatch(written):
         raise ValueError(f"expected {NETSCORE} or module:function, got {written!r}")
     return written
 
@@ -59,18 +53,21 @@ def _is_scope(written: object) -> object:
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Reference = Annotated[str, AfterValidator(_is_reference)]
 Objective = Annotated[str, AfterValidator(_is_objective)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Factory(StrictModel):
-    """A user's function, as `module:function`, and its keyword arguments."""
+class Network(Factory):
+    """The network to start from, and optionally its weights.
 
-    factory: Reference
-    args: dict[str, Any] = Field(default_factory=dict)
+    Attributes:
+        weights: file of a state dict (`torch.save(net.state_dict(), ...)`), from the working
+            folder; such a network is taken as trained. None trains it from nothing.
+    """
+
+    weights: str | None = None
 
 
 class Training(StrictModel):
@@ -82,6 +79,7 @@ class Training(StrictModel):
         final_epochs: of each finalist, and of uniform width scaling beside them.
         finetune_batch: pictures a step where weights are inherited; `batch` for the prototype.
         finetune_peak_lr: likewise.
+        augment: training pictures are changed as suits the task (see `hil.tasks.augmenting`).
     """
 
     epochs: Count = 60
@@ -95,6 +93,9 @@ class Training(StrictModel):
     label_smoothing: Share = 0.0
     shift_pixels: Annotated[int, Field(ge=0)] = 1
     distil_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    ema_decay: Share = 0.0
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    augment: bool = False
 
     def recipe(self, name: str) -> Recipe:
         """Return the prototype's recipe, by the name errors are to call it."""
@@ -106,6 +107,8 @@ class Training(StrictModel):
             label_smoothing=self.label_smoothing,
             shift_pixels=self.shift_pixels,
             distil_weight=self.distil_weight,
+            ema_decay=self.ema_decay,
+            device=self.device,
         )
 
     def finetune_recipe(self, name: str) -> Recipe:
@@ -265,9 +268,9 @@ class Profile(StrictModel):
 
     schema_: Literal["hil/profile@1"] = Field(alias="schema")
     name: Name
-    task: Literal["classification", "table"]
-    prototype: Factory | None = Field(default=None, validate_default=True)
-    data: Factory | None = Field(default=None, validate_default=True)
+    task: Literal["classification", "segmentation", "detection", "table"]
+    prototype: Network | None = Field(default=None, validate_default=True)
+    data: DataSection | None = Field(default=None, validate_default=True)
     table: Table | None = Field(default=None, validate_default=True)
     training: Training = Training()
     precision: Precision = "fp16"
@@ -354,13 +357,32 @@ class Profile(StrictModel):
         return self.model_copy(update={"requirements": self.requirements.on_modes(modes)})
 
 
-def load_profile(path: Path) -> Profile:
+def load_profile(path: Path, beside: Path | None = None) -> Profile:
     """Read one profile file.
+
+    Args:
+        path: of the file.
+        beside: folder that paths in it may be relative to; None is its own. A run's copy is read
+            with that of its original.
 
     Raises:
         ConfigError: everything wrong with it, one `file:line: field: message` each.
     """
-    return load_yaml_model(path, Profile)
+    return load_yaml_model(path, Profile, beside)
+
+
+def load_run_profile(run: Path, meta: Mapping[str, Any]) -> Profile:
+    """Read the copy of a profile that a run keeps.
+
+    Args:
+        run: its folder.
+        meta: of its store; names the folder of the profile that was copied.
+
+    Raises:
+        ConfigError: see `load_profile`.
+    """
+    beside = meta.get(PROFILE_FOLDER)
+    return load_profile(run / "profile.yaml", Path(beside) if beside else None)
 
 
 def find_profile(name: str, *, cwd: Path) -> Profile:

@@ -5,7 +5,8 @@ nothing is measured or decided here.
 
 Format history: hil/synthesis@1 (first); since then with `plausible`, `predicted...` and
 `plausible_share` (see `plausible_fields.py`), with receipts of refused finalists, and with
-`binding`, `given_up`, `modes` and each proof's `nvpmodel`, `builds` and `looks`.
+`binding`, `given_up`, `modes` and each proof's `nvpmodel`, `builds` and `looks`, and with `task`,
+`accuracy_is` and an entry's `scores`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ FIGURES = (
     "latency_p99_ms",
     "power_w",
 )
+ACCURACY_IS = {
+    "classification": "top-1",
+    "segmentation": "mean intersection over union",
+    "detection": "mean average precision at overlaps of 0.50 to 0.95",
+    "table": "as recorded",
+}
 RATIOS = ("inferences_per_joule", "latency_p50_ms", "latency_p99_ms")
 EMISSION_SEEDS = 1_000_000
 """Seeds of the final emission start here: the search draws far smaller ones."""
@@ -72,6 +79,8 @@ def result_json(
         "run": run,
         "seed": job.seed,
         "profile": job.profile.name,
+        "task": job.profile.task,
+        "accuracy_is": ACCURACY_IS[job.profile.task],
         "device": job.session.name,
         "board": _board_text(outcome),
         "rail": job.rail,
@@ -89,7 +98,7 @@ def result_json(
         "vertices": vertices_json(outcome.inquisitor, outcome.bench.changes),
         "compare": compare_json(job, outcome.inquisitor, outcome.reference, attempts),
         "cost": cost_fields(outcome, wall_s),
-        "notes": list(outcome.bench.notes),
+        "notes": [*outcome.start.notes, *outcome.bench.notes],
     }
 
 
@@ -177,19 +186,12 @@ def _accuracy(final: Final) -> dict[str, Any]:
     low, high = paired.interval()
     return {
         "accuracy": paired.accuracy,
-        "accuracy_ci95": _share_interval(paired.accuracy / 100, paired.pictures),
+        "accuracy_ci95": [*paired.accuracy_interval()],
         "accuracy_pictures": paired.pictures,
         "accuracy_loss_points": -paired.difference,
         "accuracy_loss_points_ci95": [-high, -low],
+        **({"scores": dict(paired.scores)} if paired.scores else {}),
     }
-
-
-def _share_interval(share: float, n: int) -> list[float]:
-    """Wilson's 95 % interval of a proportion, in percent (E. B. Wilson, 1927)."""
-    z = 1.959964
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return [float(100 * (centre - half)), float(100 * (centre + half))]
 
 
 def _memory(builds: Sequence[Figures]) -> float | None:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from hil.net.export import export_onnx
 from hil.net.graph import Trace
@@ -28,8 +27,9 @@ from hil.net.stimuli import branch_response, harm_curve, taylor_importance
 from hil.net.variables import PRECISIONS
 from hil.synth.store import RunStore
 from hil.synth.tensors import plain
-from hil.tasks.classification import recalibrate
 from hil.tasks.data import Split
+from hil.tasks.inference import recalibrate
+from hil.tasks.task import Task
 
 PICTURES = 512
 """Training pictures that the stimuli are read on; the search and held-out splits stay unseen."""
@@ -53,26 +53,26 @@ class Reactions:
     harm: tuple[FloatArray, ...]
 
 
-def probe(trace: Trace, space: Space, split: Split, store: RunStore) -> Reactions:
+def probe(trace: Trace, space: Space, task: Task, split: Split, store: RunStore) -> Reactions:
     """Send the stimuli; recorded in the journal, so that a resumed run reads the same answers."""
-    step = store.step("stimuli", "task", lambda: _measured(trace, space, split))
+    step = store.step("stimuli", "task", lambda: _measured(trace, space, task, split))
     importance = {name: np.array(scores) for name, scores in step["importance"].items()}
     return Reactions(importance, tuple(np.array(harm) for harm in step["harm"]))
 
 
-def _measured(trace: Trace, space: Space, split: Split) -> dict[str, object]:
-    inputs = plain(split.inputs[:PICTURES])
-    labels = torch.from_numpy(split.labels[:PICTURES])
+def _measured(trace: Trace, space: Space, task: Task, split: Split) -> dict[str, object]:
+    seen = split.pick(np.arange(min(len(split), task.portion or PICTURES)))
+    inputs, labels = plain(seen.inputs), task.targets(seen)
     model: nn.Module = trace.prototype
     batches = list(zip(torch.split(inputs, _BATCH), torch.split(labels, _BATCH), strict=True))
-    importance = taylor_importance(model, trace, space, batches, cross_entropy)
-    branches = branch_response(model, trace, space, inputs, labels, cross_entropy, _recalibrate)
+    importance = taylor_importance(model, trace, space, batches, task.loss)
+    branches = branch_response(model, trace, space, inputs, labels, task.loss, _recalibrate)
 
     def loss(arch: tuple[int, ...]) -> float:
         network = fitted(materialise(trace, space, arch, importance), space.resolution(arch))
         _recalibrate(network, inputs)
         with torch.no_grad():
-            return float(cross_entropy(network.eval()(inputs), labels))
+            return float(task.loss(network.eval()(inputs), labels))
 
     reference = loss(space.identity)
 
@@ -84,7 +84,7 @@ def _measured(trace: Trace, space: Space, split: Split) -> dict[str, object]:
             return np.array([max(branches[variable.name], 0.0), 0.0])
         if variable.kind == "precision":
             losses = [
-                _int8_loss(trace, inputs, labels) if bits == _INT8 else reference
+                _int8_loss(trace, task, inputs, labels) if bits == _INT8 else reference
                 for bits in variable.choices
             ]
             return np.maximum(np.array(losses) - losses[variable.identity], 0.0)
@@ -99,12 +99,13 @@ def _measured(trace: Trace, space: Space, split: Split) -> dict[str, object]:
     }
 
 
-def _int8_loss(trace: Trace, inputs: torch.Tensor, labels: torch.Tensor) -> float:
+def _int8_loss(trace: Trace, task: Task, inputs: torch.Tensor, labels: torch.Tensor) -> float:
     """Loss of the prototype's file in INT8, its scales found with some of the same pictures."""
     data = export_onnx(trace.prototype, (inputs[:1],))
     samples = inputs.numpy()
     made = quantise(data, Calibration({"input": evenly(samples, _CALIBRATION_PICTURES)}))
-    return float(cross_entropy(torch.from_numpy(answers(made, samples)), labels))
+    outputs = tuple(torch.from_numpy(given) for given in answers(made, samples))
+    return float(task.loss(outputs[0] if len(outputs) == 1 else outputs, labels))
 
 
 def _with(space: Space, index: int, choice: int) -> tuple[int, ...]:

@@ -115,7 +115,7 @@ class RecordedBoard:
         """Whether that measurement is in the journal already."""
         return self.store.find("measure", step_name(stage, key, build)) is not None
 
-    def answers(self, model: Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def answers(self, model: Model, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """Nothing runs here.
 
         Raises:

@@ -6,7 +6,7 @@ and a table of recorded networks both answer to these, so there is one loop for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from hil.core.evidence import RunPlan
 from hil.device.session import BoardInfo, PlausibleDraws
 from hil.synth.boardwork import Figures, Model
-from hil.synth.paired import Paired
 from hil.synth.records import Arch, FloatArray
+from hil.synth.resampled import Comparison, jackknife_error, without_each
 from hil.synth.searchspace import SearchSpace
 from hil.synth.store import RunStore
+from hil.tasks.marks import Marks, Right
 
 Stage = Literal["search", "final"]
 
@@ -30,21 +31,25 @@ class Trained:
 
     Attributes:
         weights_sha256: of its state dict; "" for a recorded network, which has none.
-        accuracy: fraction right.
+        accuracy: the task's main score, as a fraction.
         pictures: of the search split.
-        right: which of them it got right; None where only their number is recorded.
+        marks: how it did on each of them; None where only their number is recorded.
+        accuracy_sd: standard deviation of `accuracy`; None where it is that of a proportion.
     """
 
     weights_sha256: str
     accuracy: float
     pictures: int
-    right: NDArray[np.bool_] | None = None
+    marks: Marks | None = None
+    accuracy_sd: float | None = None
 
     @staticmethod
-    def answered(weights_sha256: str, right: NDArray[np.bool_]) -> Trained:
+    def answered(weights_sha256: str, marks: Marks) -> Trained:
         """A network whose answers are known picture by picture."""
-        share = float(right.mean()) if right.size else 0.0
-        return Trained(weights_sha256, share, right.size, right)
+        spread = None
+        if not isinstance(marks, Right) and marks.pictures > 1:
+            spread = jackknife_error(without_each(marks))
+        return Trained(weights_sha256, marks.score, marks.pictures, marks, spread)
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,8 @@ class Board(Protocol):
         """Whether that measurement is in the journal already."""
         ...
 
-    def answers(self, model: Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """An engine's own outputs for N pictures, (N, classes)."""
+    def answers(self, model: Model, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """An engine's own outputs for N pictures, in its order, each with N first."""
         ...
 
     def plausible(self, networks: Sequence[Callable[[], Model]]) -> PlausibleDraws | None:
@@ -165,7 +170,7 @@ class Bench(Protocol):
         """Train a network, shortly (search) or to the end (final), once a stage."""
         ...
 
-    def compare(self, trained: Trained) -> Paired:
+    def compare(self, trained: Trained) -> Comparison:
         """A network against the prototype on the search split."""
         ...
 
@@ -175,7 +180,7 @@ class Bench(Protocol):
         board: Board,
         reason: str,
         done: Callable[[str], None],
-    ) -> dict[str, Paired]:
+    ) -> Mapping[str, Comparison]:
         """Every network against the first on held-out pictures, which this opens.
 
         Args:

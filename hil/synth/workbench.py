@@ -6,14 +6,15 @@ run's store; weights are state dicts, loaded weights-only.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from hil.core.errors import ConfigError
@@ -27,18 +28,27 @@ from hil.net.space import Space
 from hil.net.trace import trace
 from hil.synth.boardwork import Model
 from hil.synth.choosing import space_of
-from hil.synth.paired import Paired
-from hil.synth.profile import Factory, Profile
+from hil.synth.profile import Profile
 from hil.synth.progress import Watcher
 from hil.synth.records import Arch, FloatArray
+from hil.synth.resampled import Comparison, compare
+from hil.synth.samedata import require_same
 from hil.synth.seeds import derived_seed
 from hil.synth.stimuli import probe
 from hil.synth.store import RunStore
-from hil.synth.tensors import load_weights, plain, save_weights
+from hil.synth.tensors import given_weights, load_weights, plain, save_weights
 from hil.synth.traced import TracedSpace, changes
 from hil.synth.work import Board, Contender, Stage, Trained
-from hil.tasks import classification as task
-from hil.tasks.data import Data, Inputs, Labels, load_data
+from hil.tasks.augmenting import augment_for
+from hil.tasks.checkpoints import Checkpoint
+from hil.tasks.data import Data, Inputs, Split
+from hil.tasks.inference import marks_of, mean_loss, recalibrate
+from hil.tasks.marks import Marks, Right
+from hil.tasks.named import task_for
+from hil.tasks.readers.opening import open_data
+from hil.tasks.readers.section import Factory
+from hil.tasks.task import Task
+from hil.tasks.training import Augment, Sitting, Teacher, build, finetune, train
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Workbench:
     seed: int
     opset: int
     data: Data
+    task: Task
     trace: Trace
     space: Space
     identity: Trained
@@ -82,10 +93,17 @@ class Workbench:
         return changes(self.trace, self.space, arch)
 
     @cached_property
-    def teacher(self) -> task.Teacher:
+    def teacher(self) -> Teacher:
         """The prototype's answers, which every student of this run learns from."""
         shift = self.profile.training.shift_pixels
-        return task.Teacher(self.trace.prototype, self.data, shift)
+        table = self.augment is None
+        return Teacher(self.trace.prototype, self.task, self.data, shift, table=table)
+
+    @property
+    def augment(self) -> Augment | None:
+        """What training pictures undergo in place of the recipe's shifts, if anything."""
+        training = self.profile.training
+        return augment_for(self.task, training.shift_pixels) if training.augment else None
 
     def network(self, arch: Arch, weights_sha256: str | None = None) -> nn.Module:
         """Build a network with inherited weights, or with those of a finished training."""
@@ -107,7 +125,7 @@ class Workbench:
         return fitting
 
     def glance(self, arch: Arch) -> float:
-        """Promise before any training: minus the cross-entropy on the search split.
+        """Promise before any training: minus the loss on the search split.
 
         Weights are inherited, batch-norm statistics renewed on the training pictures (EagleEye).
         Of networks this far from trained most are wrong on most pictures, so that the loss tells
@@ -117,11 +135,10 @@ class Workbench:
 
         def compute() -> dict[str, Any]:
             student = self.shown(arch, self.network(arch))
-            task.recalibrate(student, self.data.train.inputs)
-            search = self.data.search
-            logits = torch.from_numpy(task.predict(student, search.inputs))
-            loss = nn.functional.cross_entropy(logits, torch.from_numpy(search.labels))
-            return {"score": -float(loss)}
+            device = self.profile.training.device
+            recalibrate(student, self.data.train.inputs, device=device)
+            loss = mean_loss(self.task, student, self.data.search, device=device)
+            return {"score": -loss}
 
         return float(self.store.step("glance", self.space.key(arch), compute)["score"])
 
@@ -139,12 +156,23 @@ class Workbench:
         def compute() -> dict[str, Any]:
             student = self.network(arch)
             recipe = training.finetune_recipe(f"network {key[-12:]}")
-            seed = derived_seed(self.seed, "train", key)
             shown = self.shown(arch, student)
-            task.finetune(shown, self.teacher, self.data, epochs=epochs, seed=seed, recipe=recipe)
+            sitting = Sitting(
+                epochs,
+                derived_seed(self.seed, "train", key),
+                recipe,
+                augment=self.augment,
+                checkpoint=self._checkpoint(key),
+            )
+            finetune(shown, self.task, self.teacher, self.data, sitting)
             return self._scored(arch, student)
 
-        return _trained(self.store.step("train", key, compute))
+        return self._trained(self.store.step("train", key, compute))
+
+    def _checkpoint(self, key: str) -> Checkpoint:
+        """Where a training that is cut off goes on."""
+        name = hashlib.sha256(key.encode()).hexdigest()[:32]
+        return Checkpoint(self.store.path / "training" / f"{name}.pt")
 
     def export(self, arch: Arch, weights_sha256: str | None) -> Model:
         """Return the network as ONNX, proven in ONNX Runtime to compute the same function.
@@ -170,28 +198,40 @@ class Workbench:
         pictures = self.fit(arch, evenly(self.data.train.inputs, told.pictures))
         return quantise(onnx_bytes, Calibration({"input": pictures}, told.method))
 
-    def _right(self, arch: Arch, network: nn.Module) -> NDArray[np.bool_]:
-        """Which pictures of the search split are right; in INT8 as the quantised file has them."""
-        search = self.data.search
-        if self._in_int8(arch):
-            quantised = self._quantised(arch, self._exported(arch, network))
-            logits = answers(quantised, self.fit(arch, search.inputs))
-        else:
-            logits = task.predict(self.shown(arch, network), search.inputs)
-        return task.correct(logits, search.labels)
+    def _marks(self, arch: Arch, network: nn.Module) -> Marks:
+        """How it does on the search split; in INT8 as the quantised file has it."""
+        task, search = self.task, self.data.search
+        if not self._in_int8(arch):
+            shown = self.shown(arch, network)
+            return marks_of(task, shown, search, device=self.profile.training.device)
+        quantised = self._quantised(arch, self._exported(arch, network))
+        portions = list(search.portions(task.portion))
+        given = [answers(quantised, self.fit(arch, part.inputs)) for part in portions]
+        return task.join([task.mark(a, part) for a, part in zip(given, portions, strict=True)])
 
     def _scored(self, arch: Arch, network: nn.Module) -> dict[str, Any]:
-        right = self._right(arch, network)
-        return {
-            "weights": self.store.put_blob(save_weights(network.state_dict())),
-            "right": _ones(right),
-        }
+        weights = self.store.put_blob(save_weights(network.state_dict()))
+        return {"weights": weights, **self._kept(self._marks(arch, network))}
 
-    def compare(self, trained: Trained) -> Paired:
+    def _kept(self, marks: Marks) -> dict[str, str]:
+        """Marks as a step of the journal holds them."""
+        if isinstance(marks, Right):
+            return {"right": "".join("1" if r else "0" for r in marks.right)}
+        return {"marks": self.store.put_blob(marks.to_bytes())}
+
+    def _read(self, step: Mapping[str, Any]) -> Marks:
+        if "right" in step:
+            return Right(np.array([c == "1" for c in step["right"]], dtype=np.bool_))
+        return self.task.read(self.store.blob(step["marks"]))
+
+    def _trained(self, step: Mapping[str, Any]) -> Trained:
+        return Trained.answered(step["weights"], self._read(step))
+
+    def compare(self, trained: Trained) -> Comparison:
         """A network against the prototype, picture by picture of the search split."""
-        assert self.identity.right is not None
-        assert trained.right is not None
-        return Paired.count(self.identity.right, trained.right)
+        assert self.identity.marks is not None
+        assert trained.marks is not None
+        return compare(self.identity.marks, trained.marks)
 
     def examine(
         self,
@@ -199,28 +239,31 @@ class Workbench:
         board: Board,
         reason: str,
         done: Callable[[str], None],
-    ) -> dict[str, Paired]:
+    ) -> dict[str, Comparison]:
         """Compare engines' own answers on the held-out pictures; opens them, once a run."""
-        inputs, labels = self.heldout(reason)
+        opened = self.heldout(reason)
 
-        def right(contender: Contender) -> NDArray[np.bool_]:
+        def marks(contender: Contender) -> Marks:
             def compute() -> Mapping[str, str]:
-                answers = board.answers(contender.model, self.fit(contender.arch, inputs))
-                return {"right": _ones(task.correct(answers, labels))}
+                parts = []
+                for part in opened.portions(self.task.portion):
+                    answers = board.answers(contender.model, self.fit(contender.arch, part.inputs))
+                    parts.append(self.task.mark(answers, part))
+                return self._kept(self.task.join(parts))
 
             step = self.store.step("answers", contender.key, compute)
             done(contender.name)
-            return _read(step["right"])
+            return self._read(step)
 
-        answered = {c.name: right(c) for c in contenders}
+        answered = {c.name: marks(c) for c in contenders}
         own = answered[contenders[0].name]
-        return {name: Paired.count(own, right) for name, right in answered.items()}
+        return {name: compare(own, other) for name, other in answered.items()}
 
-    def heldout(self, reason: str) -> tuple[Inputs, Labels]:
-        """Held-out pictures and labels, for finalists only; the opening is recorded."""
+    def heldout(self, reason: str) -> Split:
+        """Held-out pictures, for finalists only; the opening is recorded."""
         opened = self.data.heldout.open(reason, stage="finalists")
         self.store.step("heldout", "opened", lambda: {"reason": reason, "pictures": len(opened)})
-        return opened.inputs, opened.labels
+        return opened
 
 
 def use_one_thread() -> None:
@@ -257,55 +300,49 @@ def open_workbench(
     assert profile.data is not None
     assert profile.prototype is not None
     watch.stage("training the prototype", profile.training.epochs)
-    data = load_data(profile.data.factory, profile.data.args)
+    data = open_data(profile.data)
+    require_same(data, store)
     check(len(data.heldout))
+    task = task_for(profile.task, data)
     network = _prototype(profile.prototype, derived_seed(seed, "weights"))
     untrained = trace(network, (plain(data.train.inputs[:1]),))
     space = space_of(profile, untrained)
     if not space.variables:
         frozen = "; ".join(f"{f.name}: {f.reason}" for f in untrained.frozen[:5])
         raise ConfigError("nothing about the prototype can be chosen", why=frozen or None)
-    nothing = Trained.answered("", np.zeros(0, bool))
-    bench = Workbench(profile, store, seed, opset, data, untrained, space, nothing)
+    nothing = Trained("", 0.0, 0)
+    bench = Workbench(profile, store, seed, opset, data, task, untrained, space, nothing)
 
     def compute() -> dict[str, Any]:
-        task.train(
-            network,
-            data,
-            epochs=profile.training.epochs,
-            seed=derived_seed(seed, "train", "prototype"),
+        if profile.prototype is not None and profile.prototype.weights is not None:
+            given_weights(network, Path(profile.prototype.weights))
+            return bench._scored(space.identity, network)
+        sitting = Sitting(
+            profile.training.epochs,
+            derived_seed(seed, "train", "prototype"),
+            profile.training.recipe("the prototype"),
             on_progress=lambda *_: watch.advance(),
-            recipe=profile.training.recipe("the prototype"),
+            augment=bench.augment,
+            checkpoint=bench._checkpoint("prototype"),
         )
+        train(network, task, data, sitting)
         return bench._scored(space.identity, network)
 
-    trained = _trained(store.step("train", "prototype", compute))
+    trained = bench._trained(store.step("train", "prototype", compute))
     weights = load_weights(store.blob(trained.weights_sha256))
     bench = replace(bench, trace=untrained.with_weights(weights), identity=trained)
     watch.stage("probing the prototype with task stimuli", 1)
-    reactions = probe(bench.trace, space, data.train, store)
+    reactions = probe(bench.trace, space, task, data.train, store)
     watch.advance()
     return replace(bench, importance=reactions.importance, harm=reactions.harm)
 
 
 def _prototype(factory: Factory, seed: int) -> nn.Module:
     make = load_factory(factory.factory)
-    network = task.build(lambda: make(**factory.args), seed=seed)
+    network = build(lambda: make(**factory.args), seed=seed)
     if not isinstance(network, nn.Module):
         raise ConfigError(
             f"prototype {factory.factory} made a {type(network).__name__}",
             fix="let the factory return a torch.nn.Module",
         )
     return network
-
-
-def _trained(step: Mapping[str, Any]) -> Trained:
-    return Trained.answered(step["weights"], _read(step["right"]))
-
-
-def _ones(right: NDArray[np.bool_]) -> str:
-    return "".join("1" if r else "0" for r in right)
-
-
-def _read(ones: str) -> NDArray[np.bool_]:
-    return np.array([c == "1" for c in ones], dtype=np.bool_)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,24 +18,28 @@ from numpy.typing import NDArray
 
 from hil.core.errors import ConfigError
 from hil.net.factory import load_factory
+from hil.tasks import targets as answers
+from hil.tasks.targets import VOID, Boxes, Kind, Labels, Masks, Targets
 
 Inputs = NDArray[np.float32]
-Labels = NDArray[np.int64]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures and their classes.
+    """Pictures and their right answers.
 
     Attributes:
         inputs: float32, `n x channels x height x width`.
-        labels: int64, `n`, classes counted from 0.
+        targets: classes (int64, `n`), masks (uint8, `n x height x width`) or boxes (a tuple of
+            float32 arrays `k x 5`); see `targets.py`.
+        void: value of masks that stands for no class.
     """
 
     inputs: Inputs
-    labels: Labels
+    targets: Targets
+    void: int | None = VOID
 
     def __post_init__(self) -> None:
         """Refuse what no network could be trained on.
@@ -43,12 +47,44 @@ class Split:
         Raises:
             ConfigError: naming the first thing wrong with the arrays.
         """
-        problem = _problem(self.inputs, self.labels)
+        problem = _problem(self.inputs, self.targets)
         if problem:
             raise ConfigError(f"the data cannot be used: {problem}", fix=_FIX)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.inputs)
+
+    @property
+    def kind(self) -> Kind:
+        """Which kind of right answers there are."""
+        return answers.kind_of(self.targets)
+
+    @property
+    def labels(self) -> Labels:
+        """Classes, `n`, of data for classification."""
+        assert self.kind == "classes"
+        return self.targets  # type: ignore[return-value]
+
+    @property
+    def masks(self) -> Masks:
+        """Masks, `n x height x width`, of data for segmentation."""
+        assert self.kind == "masks"
+        return self.targets  # type: ignore[return-value]
+
+    @property
+    def boxes(self) -> Boxes:
+        """Boxes, one array a picture, of data for detection."""
+        assert isinstance(self.targets, tuple)
+        return self.targets
+
+    def pick(self, chosen: NDArray[np.integer]) -> Split:
+        """Some of the pictures, in that order."""
+        return Split(self.inputs[chosen], answers.pick(self.targets, chosen), self.void)
+
+    def portions(self, most: int | None) -> Iterator[Split]:
+        """The pictures in order, at most so many at a time; None gives them all at once."""
+        for start in range(0, len(self), most or len(self)):
+            yield self.pick(np.arange(start, min(start + (most or len(self)), len(self))))
 
     def ids(self) -> tuple[str, ...]:
         """One sha256 a picture, over its content alone, so that equal pictures have equal ids."""
@@ -58,31 +94,27 @@ class Split:
 
 
 _FIX = (
-    "let the data function return (inputs, labels): inputs float32 of shape "
-    "pictures x channels x height x width, labels integers 0..classes-1, one a picture"
+    "let the data function return (inputs, answers): inputs float32 of shape "
+    "pictures x channels x height x width; answers integers 0..classes-1, one a picture, or masks "
+    "of them, pictures x height x width, or a list of boxes, k x 5 a picture: class, x0, y0, x1, y1"
 )
 
 
-def _problem(inputs: object, labels: object) -> str | None:
-    """What is wrong with two arrays, in words, or None."""
-    if not isinstance(inputs, np.ndarray) or not isinstance(labels, np.ndarray):
-        kinds = f"{type(inputs).__name__} and {type(labels).__name__}"
+def _problem(inputs: object, targets: object) -> str | None:
+    """What is wrong with the arrays, in words, or None."""
+    if not isinstance(inputs, np.ndarray) or not isinstance(targets, np.ndarray | tuple):
+        kinds = f"{type(inputs).__name__} and {type(targets).__name__}"
         return f"inputs and labels must be numpy arrays, not {kinds}"
     checks = (
         (inputs.ndim == 4, f"inputs must have 4 dimensions (NCHW), not shape {inputs.shape}"),
-        (labels.shape == inputs.shape[:1], f"labels of shape {labels.shape} do not match inputs"),
         (inputs.size > 0, f"there is no picture in it: inputs have shape {inputs.shape}"),
         (inputs.dtype == np.float32, f"inputs must be float32, not {inputs.dtype}"),
-        (labels.dtype == np.int64, f"labels must be int64, not {labels.dtype}"),
     )
     wrong = next((problem for fine, problem in checks if not fine), None)
-    return wrong or _bad_values(inputs, labels)
-
-
-def _bad_values(inputs: Inputs, labels: Labels) -> str | None:
-    if not np.isfinite(inputs).all():
+    wrong = wrong or answers.problem(targets, inputs.shape)
+    if wrong is None and not np.isfinite(inputs).all():
         return "inputs hold values that are not finite (NaN or infinity)"
-    return "labels must be 0 or greater" if labels.min() < 0 else None
+    return wrong or answers.bad_values(targets)
 
 
 @dataclass(frozen=True)
@@ -151,12 +183,14 @@ class Data:
         search: what candidates are compared on during a search.
         heldout: what the final figures are taken on, once.
         notes: what a person should know about how the parts came about.
+        names: of the classes, in order; empty where nobody named them.
     """
 
     train: Split
     search: Split
     heldout: HeldOut
     notes: tuple[str, ...] = field(default=())
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Hold the parts apart.
@@ -167,6 +201,9 @@ class Data:
         if self.train.inputs.shape[1:] != self.search.inputs.shape[1:]:
             shapes = f"{self.train.inputs.shape[1:]} and {self.search.inputs.shape[1:]}"
             raise ConfigError(f"training and search pictures differ in shape: {shapes}", fix=_FIX)
+        if self.train.kind != self.search.kind:
+            kinds = f"{self.train.kind} and {self.search.kind}"
+            raise ConfigError(f"training and search pictures differ in answers: {kinds}", fix=_FIX)
         parts = {
             "train": self.train.ids(),
             "search": self.search.ids(),
@@ -183,57 +220,74 @@ class Data:
 
     @property
     def classes(self) -> int:
-        """Number of classes: one more than the highest label of train and search."""
-        return 1 + int(max(self.train.labels.max(), self.search.labels.max()))
+        """Number of classes: as named, or one more than the highest of train and search."""
+        parts = (self.train, self.search)
+        return len(self.names) or 1 + max(answers.highest(p.targets, p.void) for p in parts)
 
 
 def split(
-    inputs: Inputs, labels: Labels, *, seed: int, heldout: float = 0.5, search: float = 1 / 3
+    inputs: Inputs,
+    targets: Targets,
+    *,
+    seed: int,
+    heldout: float = 0.5,
+    search: float = 1 / 3,
+    void: int | None = VOID,
+    names: tuple[str, ...] = (),
 ) -> Data:
-    """Split pictures at random, class by class, so that every part holds every class alike.
+    """Split pictures at random; where each has one class, so that every part holds all alike.
 
     A picture that occurs more than once is kept once: its copies could otherwise fall on both
     sides. `Data.notes` says how many were left out.
 
     Args:
         inputs: see `Split`.
-        labels: see `Split`.
+        targets: see `Split`.
         seed: same seed, same parts.
         heldout: share of the pictures that is held out.
         search: share of the rest that goes to the search part.
+        void: see `Split`.
+        names: of the classes.
 
     Raises:
         ConfigError: the arrays are unusable, or a class has too few pictures for three parts.
     """
-    whole = Split(inputs, labels)
+    whole = Split(inputs, targets, void)
     _, first = np.unique(np.array(whole.ids()), return_index=True)
     keep = np.sort(first)
     rng = np.random.Generator(np.random.Philox(seed))
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for label in np.unique(labels[keep]):
-        members = rng.permutation(keep[labels[keep] == label])
+    for title, like in _alike(whole, keep):
+        members = rng.permutation(like)
         held = round(len(members) * heldout)
         searched = round((len(members) - held) * search)
         if min(held, searched, len(members) - held - searched) < 1:
             raise ConfigError(
-                f"class {label} has {len(members)} different pictures, too few for three parts",
+                f"{title} {len(members)} different pictures, too few for three parts",
                 fix="add pictures of that class or leave the class out",
             )
         for part, chosen in zip(parts, np.split(members, [held, held + searched]), strict=True):
             part.extend(int(i) for i in chosen)
-    held_part, search_part, train_part = (
-        Split(inputs[np.sort(p)], labels[np.sort(p)]) for p in parts
-    )
-    dropped = len(labels) - len(keep)
+    held_part, search_part, train_part = (whole.pick(np.sort(np.array(p))) for p in parts)
+    dropped = len(whole) - len(keep)
     notes = (f"{dropped} pictures occur more than once and were kept once",) if dropped else ()
-    return Data(train_part, search_part, HeldOut(held_part), notes)
+    return Data(train_part, search_part, HeldOut(held_part), notes, names)
+
+
+def _alike(whole: Split, keep: NDArray[np.intp]) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Pictures that are shared out together, and how a message begins that there are too few."""
+    if whole.kind != "classes":
+        yield "there are", keep
+        return
+    for label in np.unique(whole.labels[keep]):
+        yield f"class {label} has", keep[whole.labels[keep] == label]
 
 
 def load_data(reference: str, args: Mapping[str, Any] | None = None, *, seed: int = 0) -> Data:
-    """Data from a function named `module:function`, which returns `Data` or `(inputs, labels)`.
+    """Data from a function named `module:function`, which returns `Data` or `(inputs, answers)`.
 
-    Labels may be integers of any width; inputs must be float32 already, since only the author of
-    the function knows how its pixels are to be scaled.
+    Classes and masks may be integers of any width, boxes a list; inputs must be float32 already,
+    since only the author of the function knows how its pixels are to be scaled.
 
     Args:
         reference: the function.
@@ -262,7 +316,5 @@ def load_data(reference: str, args: Mapping[str, Any] | None = None, *, seed: in
     if not (isinstance(made, tuple) and len(made) == 2):
         kind = type(made).__name__
         raise ConfigError(f"data function '{reference}' returned a value of type {kind}", fix=_FIX)
-    inputs, labels = made
-    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
-        labels = labels.astype(np.int64)
-    return split(inputs, labels, seed=seed)
+    inputs, targets = made
+    return split(inputs, answers.given_as(targets), seed=seed)  # type: ignore[arg-type]

@@ -19,6 +19,8 @@ class Recipe:
         shift_pixels: pictures are moved at random by up to this many pixels each way, zeros
             coming in at the edge; 0 leaves them in place.
         distil_weight: share of the distillation term in fine-tuning; labels get the rest.
+        ema_decay: the weights kept are a moving average with this decay a step; 0 keeps the last.
+        device: what is trained on: cpu, cuda, or auto for a GPU where there is one.
     """
 
     name: str = "the network"
@@ -29,3 +31,5 @@ class Recipe:
     label_smoothing: float = 0.0
     shift_pixels: int = 1
     distil_weight: float = 0.5
+    ema_decay: float = 0.0
+    device: str = "cpu"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hil.synth.paired import (
     Paired,
     exact_lower,
     require_resolution,
+    resolution_note,
     resolvable_margin,
     score_bound,
 )
@@ -121,6 +123,38 @@ def test_a_margin_is_resolvable_exactly_when_equal_networks_would_show_it():
     assert -equal.lower(0.05) == pytest.approx(margin)
     assert 0.5 < margin < 0.7
     assert resolvable_margin(898, 0.05) < margin < resolvable_margin(300, 0.05, 0.01)
+
+
+@pytest.mark.parametrize("pictures", [100, 898, 2000])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 3])
+def test_where_nobody_disagrees_the_margin_has_a_closed_form(pictures, alpha):
+    # Tango's score at no discordant pair is n d / sqrt(n d (1 - d)), so d = z^2 / (n + z^2).
+    z = NormalDist().inv_cdf(1 - alpha)
+
+    margin = resolvable_margin(pictures, alpha)
+
+    assert margin == pytest.approx(100 * z**2 / (pictures + z**2), rel=1e-6)
+
+
+def test_where_networks_disagree_the_margin_is_the_normal_one_for_many_pictures():
+    # Two networks as good as each other that differ on a share p: d has variance p / n.
+    z, pictures, share = NormalDist().inv_cdf(0.95), 200_000, 0.1
+
+    margin = resolvable_margin(pictures, 0.05, share)
+
+    assert margin == pytest.approx(100 * z * math.sqrt(share / pictures), rel=0.01)
+
+
+def test_a_margin_that_cannot_be_resolved_is_said_with_the_one_that_can():
+    note = resolution_note(LOSE_1, 2000, 0.05)
+
+    could = resolvable_margin(2000, 0.05, 0.1)
+    assert could == pytest.approx(1.2, abs=0.05)
+    assert note is not None
+    assert "2,000 held-out pictures cannot resolve the loss of 1 points" in note
+    assert f"tell {could:.2g} points" in note
+    assert resolution_note(LOSE_1, 4000, 0.05) is None
+    assert resolution_note(Requirement("accuracy", Limit(95.0), "at_least"), 9, 0.05) is None
 
 
 def test_too_few_pictures_are_refused_with_the_smallest_margin():

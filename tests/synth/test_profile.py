@@ -49,11 +49,23 @@ def test_the_shipped_profile_asks_for_what_the_readme_says(tmp_path):
     assert profile.alpha == 0.05
 
 
-def test_the_shipped_copy_is_the_repository_s_file():
-    copy = ROOT / "hil" / "shipped" / "profiles" / "digits.yaml"
-    assert copy.read_text(encoding="utf-8") == (ROOT / "profiles" / "digits.yaml").read_text(
+@pytest.mark.parametrize("name", ["digits.yaml", "cifar10.yaml", "quick-cifar10.yaml"])
+def test_the_shipped_copy_is_the_repository_s_file(name):
+    copy = ROOT / "hil" / "shipped" / "profiles" / name
+    assert copy.read_text(encoding="utf-8") == (ROOT / "profiles" / name).read_text(
         encoding="utf-8"
     )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["cifar10", "quick-cifar10"])
+def test_shipped_profiles_of_pictures_name_what_exists(name, tmp_path):
+    profile = find_profile(name, cwd=tmp_path)
+
+    network = load_factory(profile.prototype.factory)(**profile.prototype.args)
+    assert network.fc.out_features == 10
+    assert (profile.data.reader, profile.data.near_duplicates) == ("cifar", "leave_out")
+    assert profile.data.source
 
 
 @pytest.mark.torch
@@ -71,6 +83,43 @@ def test_a_profile_may_be_six_lines_long(tmp_path):
     assert profile.requirements.all() == (Requirement("energy_mj", Limit(4.5)),)
     assert profile.confidence is None
     assert profile.objective == "netscore"
+
+
+PICTURES = LEAST.replace(
+    'data: {factory: "mine:pictures"}',
+    "data:\n  reader: cifar\n  path: cifar10\n  size: 16\n  mean: [0.5, 0.4, 0.3]\n  search: 10 %",
+)
+
+
+def test_pictures_are_read_by_a_named_reader_or_a_function(tmp_path):
+    data = loaded(tmp_path, PICTURES).data
+
+    assert (data.reader, data.path, data.size, data.search) == ("cifar", "cifar10", (16, 16), 0.1)
+    assert data.mean == (0.5, 0.4, 0.3)
+    assert data.beside == tmp_path
+    assert loaded(tmp_path, LEAST).data.factory == "mine:pictures"
+
+
+@pytest.mark.parametrize(
+    ("written", "wrong", "expected"),
+    [
+        ("reader: cifar", "reader: cifr", [(5, "data", "reader must be one of cifar, folders")]),
+        ("size: 16", "size: 0", [(8, "data.size", "greater than or equal to 1")]),
+        ("size: 16", "sise: 16", [(8, "data.sise", "did you mean size? known here: path")]),
+        ("search: 10 %", "search: 110 %", [(10, "data.search", "less than 1, got")]),
+        ("search: 10 %", "search: ten", [(10, "data.search", "a percentage such as '20 %'")]),
+        ("[0.5, 0.4, 0.3]", "[0.5, 0.4]", [(5, "data", "mean: 2 numbers for 3 channels")]),
+        ("path: cifar10", "args: {}", [(5, "data.path", "required"), (7, "data.args", "unknown")]),
+        ("reader: cifar", "factory: cifar", [(6, "data.factory", "expected module:function")]),
+    ],
+)
+def test_mistakes_about_pictures_are_named_by_line_and_field(tmp_path, written, wrong, expected):
+    found = problems(tmp_path, PICTURES.replace(written, wrong))
+
+    shown = [(line, field) for line, field, _ in found][: len(expected)]
+    assert shown == [(line, field) for line, field, _ in expected]
+    for (_, _, message), (_, _, words) in zip(found, expected, strict=False):
+        assert words in message
 
 
 def test_plans_carry_what_was_written(tmp_path):

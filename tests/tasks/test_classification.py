@@ -10,20 +10,13 @@ import torch
 from torch import nn
 
 from hil.core.errors import HilError
-from hil.tasks import digits
-from hil.tasks.classification import (
-    Teacher,
-    accuracy_percent,
-    build,
-    correct,
-    finetune,
-    predict,
-    recalibrate,
-    shifted,
-    train,
-)
+from hil.tasks import digits, inference, training
+from hil.tasks.classification import Classification, accuracy_percent, correct
 from hil.tasks.data import Data, HeldOut, Split
+from hil.tasks.inference import recalibrate
+from hil.tasks.pictures import shifted
 from hil.tasks.recipe import Recipe
+from hil.tasks.training import Sitting, build
 
 pytestmark = pytest.mark.torch
 
@@ -34,6 +27,26 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+TASK = Classification()
+
+
+def train(model, data, **sitting):
+    return training.train(model, TASK, data, Sitting(**sitting))
+
+
+def finetune(student, teacher, data, **sitting):
+    return training.finetune(student, TASK, teacher, data, Sitting(**sitting))
+
+
+def teacher_of(network, data, shift):
+    return training.Teacher(network, TASK, data, shift)
+
+
+def predict(model, inputs, batch=256):
+    (logits,) = inference.predict(model, inputs, batch=batch)
+    return logits
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +114,7 @@ def test_progress_is_told_after_every_epoch_with_a_falling_loss(data):
 
 def test_held_out_pictures_are_not_opened_by_training(data):
     before = len(data.heldout.openings)
-    finetune(build(network, seed=1), Teacher(trained(data, 0), data, 1), data, epochs=1, seed=0)
+    finetune(build(network, seed=1), teacher_of(trained(data, 0), data, 1), data, epochs=1, seed=0)
     assert len(data.heldout.openings) == before
 
 
@@ -124,7 +137,12 @@ def test_distillation_alone_teaches_the_teacher_s_answers(data):
     before = weights(teacher)
 
     finetune(
-        student, Teacher(teacher, data, 1), data, epochs=8, seed=0, recipe=Recipe(distil_weight=1.0)
+        student,
+        teacher_of(teacher, data, 1),
+        data,
+        epochs=8,
+        seed=0,
+        recipe=Recipe(distil_weight=1.0),
     )
 
     answers = predict(teacher, data.search.inputs).argmax(1)
@@ -134,11 +152,11 @@ def test_distillation_alone_teaches_the_teacher_s_answers(data):
 
 def test_a_teacher_answers_for_the_picture_as_it_was_moved(data):
     network_ = trained(data, seed=0)
-    teacher = Teacher(network_, data, 1)
+    teacher = teacher_of(network_, data, 1)
     picked, offsets = torch.tensor([4, 0, 4]), torch.tensor([[0, 1, 2], [2, 1, 0]])
     pictures = torch.from_numpy(data.train.inputs)[picked]
 
-    answers = teacher.answers(picked, offsets)
+    (answers,) = teacher.answers(picked, offsets)
 
     for answer, picture, row, column in zip(answers, pictures, *offsets, strict=True):
         moved = torch.zeros_like(picture)
@@ -153,13 +171,13 @@ def test_a_teacher_answers_for_the_picture_as_it_was_moved(data):
 
 
 def test_a_teacher_of_other_shifts_is_refused(data):
-    teacher = Teacher(trained(data, seed=0), data, 2)
+    teacher = teacher_of(trained(data, seed=0), data, 2)
     with pytest.raises(ValueError, match="2 pixels"):
         finetune(build(network, seed=1), teacher, data, epochs=1, seed=0)
 
 
 def test_fine_tuning_repeats_itself_exactly(data):
-    teacher = Teacher(trained(data, seed=0), data, 1)
+    teacher = teacher_of(trained(data, seed=0), data, 1)
     student = build(lambda: network(6), seed=3)
     runs = [finetune(copy.deepcopy(student), teacher, data, epochs=2, seed=4) for _ in range(2)]
     assert torch.equal(weights(runs[0]), weights(runs[1]))

@@ -1,0 +1,1 @@
+"""Readers: pictures and their labels, masks or boxes, from the formats people keep them in."""
