@@ -4,7 +4,7 @@ import math
 
 from . import checks
 
-RUNTIMES = ("tensorrt", "onnxruntime")
+RUNTIMES = ("tensorrt", "onnxruntime", "onnxruntime-cuda", "torch", "torch-cpu")
 BUILDERS = RUNTIMES + ("trtexec",)
 SOURCES = ("tegrastats", "ina3221", "nvml", "rapl", "command")
 LONGEST_WINDOWS_S = 7200

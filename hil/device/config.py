@@ -60,16 +60,23 @@ class Ssh(SshHop):
     jump: SshHop | None = None
 
 
+RuntimeName = Literal["tensorrt", "onnxruntime", "cuda", "onnxruntime-cuda", "torch", "torch-cpu"]
+HOST_RUNTIMES = ("cuda", "onnxruntime-cuda", "torch", "torch-cpu")
+
+
 # assumes: opset-13, large-networks
 class Runtime(StrictModel):
     """What runs networks on the board, and the ONNX opset it takes.
 
     Attributes:
+        name: of a board tensorrt, or onnxruntime (its CPU). Of this machine (driver local) also
+            onnxruntime-cuda, torch (PyTorch on the GPU), torch-cpu, and cuda, which stands for
+            the best of TensorRT and those that reach an NVIDIA GPU.
         cuda_graph: start one CUDA graph an inference instead of every kernel by itself; for
             small networks on TensorRT, whose kernels are shorter than their launches.
     """
 
-    name: Literal["tensorrt", "onnxruntime"] = "tensorrt"
+    name: RuntimeName = "tensorrt"
     precision: Literal["fp16", "fp32"] = "fp16"
     workspace_mib: Annotated[int, Field(ge=1)] = 512
     opset: Annotated[int, Field(ge=9)] = 13
@@ -267,6 +274,12 @@ class _Device(StrictModel):
     state: State = State()
     power: Power = Power()
     lease: Lease = Lease()
+
+    @model_validator(mode="after")
+    def _hosts_run_on_hosts(self) -> Self:
+        if self.runtime.name in HOST_RUNTIMES and getattr(self, "driver", None) != "local":
+            raise ValueError(f"runtime: {self.runtime.name} belongs to driver local")
+        return self
 
 
 class SshDevice(_Device):

@@ -152,18 +152,24 @@ class Network:
         return [at[name] if name in at else self._constants[name] for name in names]
 
 
-def refuse_unknown(model: onnx.ModelProto) -> None:
-    """Refuse a network with operators that are not known here.
-
-    Raises:
-        ExportError: naming every such operator and the first node of each.
-    """
+def unknown(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the operators of a network that are not known here, each with its first node."""
     first: dict[str, str] = {}
     for node in model.graph.node:
         if node.domain not in DOMAINS:
             first.setdefault(f"{node.domain}::{node.op_type}", node.name)
         elif node.op_type not in OPERATORS and node.op_type != "Shape":
             first.setdefault(node.op_type, node.name)
+    return first
+
+
+def refuse_unknown(model: onnx.ModelProto) -> None:
+    """Refuse a network with operators that are not known here.
+
+    Raises:
+        ExportError: naming every such operator and the first node of each.
+    """
+    first = unknown(model)
     if first:
         raise ExportError(
             f"PyTorch is not told how to run operator(s) {', '.join(sorted(first))}",
