@@ -151,6 +151,7 @@ class Sensor(StrictModel):
     Attributes:
         offset_ma: bound of the current offset. `gain` and `shunt` are bounds of relative errors.
         bus_mv: bus voltage; `lsb_ma`: step of the current register; `tau_s`: lag.
+        seen_part: share of the time that readings cover, every `update_ms`.
     """
 
     offset_ma: Positive | None = None
@@ -159,6 +160,8 @@ class Sensor(StrictModel):
     bus_mv: Positive | None = None
     lsb_ma: Positive | None = None
     tau_s: Positive | None = None
+    seen_part: Annotated[float, Field(gt=0, le=1)] | None = None
+    update_ms: Annotated[float, Field(gt=0)] | None = None
 
 
 class Power(StrictModel):
