@@ -116,7 +116,7 @@ def described(probe: Mapping[str, Any]) -> str | None:
     gpu = probe.get("gpu") or {}
     if not gpu.get("gpu"):
         return None
-    others = f", the {gpu['index']} of {gpu['gpus']}" if (gpu.get("gpus") or 1) > 1 else ""
+    others = f", GPU {gpu['index']} of {gpu['gpus']}" if (gpu.get("gpus") or 1) > 1 else ""
     return f"{gpu['gpu']}, driver {gpu.get('driver')}{others}"
 
 
