@@ -140,8 +140,8 @@ class Methods:
             "emulated": board.emulated(),
             "cpu": board.cpu(),
         }
-        if "host" in versions:
-            about["host"] = versions["host"]
+        if "host_runtimes" in versions:
+            about["host_runtimes"] = versions["host_runtimes"]
         if checks.flag(job.params, "gpu", False):
             about["gpu"] = source_nvml.about(board)
         return dict(told, **about)

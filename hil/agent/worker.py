@@ -67,9 +67,9 @@ class Worker:
         }
         if self._plugin is not None:
             try:
-                told["host"] = importlib.import_module(self._plugin).versions()
+                told["host_runtimes"] = importlib.import_module(self._plugin).versions()
             except ImportError as error:
-                told["host"] = {"refused": str(error)}
+                told["host_runtimes"] = {"refused": str(error)}
         return told
 
     def _identity(self, params):

@@ -129,7 +129,7 @@ def _runtime(device: DeviceConfig, probe: Mapping[str, Any]) -> Iterator[Check]:
         yield Check("runtime", "fail", "none reaches the GPU", "see the lines above")
         return
     if wanted == "torch-cpu":
-        host = probe.get("host") or {}
+        host = probe.get("host_runtimes") or {}
         yield ok("runtime", f"PyTorch {host.get('torch')} on the CPU")
         return
     if device.runtime.name == "onnxruntime":

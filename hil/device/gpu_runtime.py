@@ -54,7 +54,7 @@ def probe_params(device: DeviceConfig) -> dict[str, Any]:
 
 def lacking(name: str, probe: Mapping[str, Any]) -> str | None:
     """Say why a runtime cannot be used on this machine's GPU; None where it can, so far."""
-    host = probe.get("host") or {}
+    host = probe.get("host_runtimes") or {}
     if name == "tensorrt":
         return None if probe.get("tensorrt") else "this Python has no TensorRT"
     if host.get("refused"):

@@ -27,7 +27,7 @@ GPU = {"gpu": "NVIDIA Fake 100", "driver": "550.54", "gpus": 1, "index": 0, "ref
 ALL = {
     "gpu": GPU,
     "tensorrt": "10.4.0",
-    "host": {
+    "host_runtimes": {
         "torch": "2.9.0+cu128",
         "torch_cuda": "12.8",
         "torch_gpus": 1,
@@ -41,7 +41,12 @@ SPEC = EngineSpec("0" * 64, runtime="cuda")
 
 
 def probe(tensorrt="10.4.0", gpu=None, **host):
-    return {**ALL, "tensorrt": tensorrt, "gpu": gpu or GPU, "host": {**ALL["host"], **host}}
+    return {
+        **ALL,
+        "tensorrt": tensorrt,
+        "gpu": gpu or GPU,
+        "host_runtimes": {**ALL["host_runtimes"], **host},
+    }
 
 
 def built(choice, refusing=()):
@@ -253,29 +258,25 @@ def device(tmp_path, **fields) -> LocalDevice:
 
 @pytest.mark.board
 @pytest.mark.torch
-@pytest.mark.parametrize(("precision", "within"), [("fp32", 1e-5), ("fp16", 1e-2)])
-def test_pytorch_serves_a_session_like_any_other_runtime(tmp_path, precision, within):
-    here = device(tmp_path, runtime={"name": "torch-cpu", "precision": precision})
-    pictures = np.random.default_rng(0).random((3, 3, 32, 32), np.float32)
+def test_pytorch_serves_a_session_like_any_other_runtime(tmp_path):
+    here = device(tmp_path, runtime={"name": "torch-cpu", "precision": "fp16"})
     with open_session(here, owner="test") as session:
         sha256 = session.put_blob(sample_network())
-        by_torch = session.build(EngineSpec(sha256, precision, "torch-cpu"))
+        by_torch = session.build(EngineSpec(sha256, "fp16", "torch-cpu"))
         by_ort = session.build(EngineSpec(sha256, "fp32", "onnxruntime"))
-        name = by_torch.inputs[0].name
-        pictures = np.random.default_rng(0).random((3, *by_torch.inputs[0].shape[1:]), np.float32)
-        got = session.infer(by_torch, {name: pictures})
-        want = session.infer(by_ort, {name: pictures})
+        tensor = by_torch.inputs[0]
+        pictures = np.random.default_rng(0).random((3, *tensor.shape[1:]), np.float32)
+        got = session.infer(by_torch, {tensor.name: pictures})
+        want = session.infer(by_ort, {tensor.name: pictures})
         plan = RunPlan(0.05, 0.05, 0.1, blocks=2, tail_s=0.05, interval_ms=100, warmup=2)
         evidence = session.run(by_torch, plan, "none")
-        layers = session.layers(by_torch)
-        assert session.build(EngineSpec(sha256, precision, "torch-cpu")).cached
 
     for output, values in want.items():
-        assert np.abs(got[output] - values).max() <= within * max(1.0, np.abs(values).max())
+        assert np.abs(got[output] - values).max() <= 1e-2 * max(1.0, np.abs(values).max())
+        assert not np.array_equal(got[output], values)
     assert evidence.engine["spec"]["runtime"] == "torch-cpu"
     assert evidence.engine["runtime_version"] == torch.__version__
     assert all(mark.inferences for mark in evidence.named("block"))
-    assert layers
 
 
 @pytest.mark.board
@@ -324,25 +325,24 @@ def test_a_gpu_that_no_runtime_reaches_is_refused_by_a_session(tmp_path, fake_nv
 
 
 @pytest.mark.board
-@pytest.mark.torch
 def test_power_of_a_gpu_is_read_beside_a_run_and_refused_under_mig(tmp_path, fake_nvml):
     fake_nvml("new")
     here = device(
         tmp_path,
-        runtime={"name": "torch-cpu", "precision": "fp32"},
+        runtime={"name": "onnxruntime", "precision": "fp32"},
         power={"source": "nvml", "interval_ms": 20},
     )
     plan = RunPlan(0.1, 0.05, 0.2, blocks=2, tail_s=0.05, interval_ms=20, warmup=2)
     with open_session(here, owner="test") as session:
         assert session.board.raw["gpu"]["gpu"] == "NVIDIA Fake 100"
-        info = session.build(EngineSpec(session.put_blob(sample_network()), "fp32", "torch-cpu"))
-        (record,) = session.run(info, plan, "nvml").power
-        fake_nvml("mig")
+        spec = EngineSpec(session.put_blob(sample_network()), "fp32", "onnxruntime")
+        (record,) = session.run(session.build(spec), plan, "nvml").power
     assert record.settings["power_limit_mw"] == 700_000
     assert "sm_clock=1980MHz" in record.lines[0][1]
 
+    fake_nvml("mig")
     with open_session(here, owner="test") as session:
-        info = session.build(EngineSpec(session.put_blob(sample_network()), "fp32", "torch-cpu"))
+        info = session.build(spec)
         with pytest.raises(MeasurementError, match="MIG is on") as refusal:
             session.run(info, plan, "nvml")
     assert "-mig 0" in refusal.value.fix
