@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from hil.net.hostruntime import Agent
+from hil.net.hostagent import Agent
 
 # Float32 is float32; algorithms by heuristics, so that two loads run the same ones.
 _PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {

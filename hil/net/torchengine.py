@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hil.net.hostruntime import Agent
+from hil.net.hostagent import Agent
 from hil.net.onnxtorch import Network
 
 _CUDA: Any = torch.cuda  # some of its functions have no types
@@ -104,6 +104,7 @@ class TorchEngine:
         }
         before = time.monotonic()
         self._results = self._network(self._feeds)
+        self._wait()
         self.first = (before, time.monotonic())
 
     def step(self) -> None:
@@ -133,6 +134,9 @@ class TorchEngine:
         """Let tensors go."""
         self._results = ()
         self._feeds = {}
+
+    def _wait(self) -> None:
+        """Let the device finish; the CPU has when it returns."""
 
     def _timed(self) -> list[tuple[str, float]]:
         stamps = [("", time.perf_counter())]
@@ -200,6 +204,9 @@ class GraphedEngine(TorchEngine):
         """Let the graph and its memory go."""
         super().close()
         self._graph.reset()
+
+    def _wait(self) -> None:
+        torch.cuda.synchronize()
 
     def _timed(self) -> list[tuple[str, float]]:
         def mark(name: str) -> None:

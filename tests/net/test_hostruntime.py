@@ -12,7 +12,8 @@ from hil.agent.errors import AgentError
 from hil.agent.tensors import default_input
 from hil.net import hostruntime, prototypes
 from hil.net.export import export_onnx
-from hil.net.hostruntime import Agent, Host
+from hil.net.hostagent import Agent
+from hil.net.hostruntime import Host
 from hil.net.ortengine import OrtRuntime
 
 pytestmark = pytest.mark.torch
