@@ -1,6 +1,6 @@
 # The one door: CI and people call the same targets. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup nvidia python36 synthesize test test-board check docs format lint types bench clean
+.PHONY: help setup nvidia python36 synthesize test test-board test-gpu check docs format lint types bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,6 +27,10 @@ test-board: setup ## the acceptance run of a real board: HOST= BOARD_USER= IDENT
 	$(BIN)/python ci/board.py --host "$(HOST)" --user "$(BOARD_USER)" --identity "$(IDENTITY)" \
 		--port "$(or $(PORT),22)" --root "$(or $(ROOT),/)" --fingerprint "$(FINGERPRINT)" \
 		--minutes "$(or $(MINUTES),30)" --bringup-time "$(or $(BRINGUP_TIME),10m)" --only "$(STEPS)"
+
+test-gpu: setup ## the acceptance run of this machine's NVIDIA GPU: MINUTES= STEPS= (docs/nvidia-gpu.md)
+	$(BIN)/python ci/gpu.py --device "$(or $(DEVICE),nvidia-gpu.yaml)" --minutes "$(or $(MINUTES),20)" \
+		--only "$(STEPS)"
 
 docs: setup ## write docs/unverified.md from the code
 	$(BIN)/python -m hil.device.unverified docs/unverified.md

@@ -19,7 +19,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -162,7 +162,7 @@ def bringup(bench: Bench) -> str:
 def profile(bench: Bench) -> str:
     """Measure a network."""
     bench.hil("profile", "a.onnx", "-d", NAME, log="profile", codes=(0, 5))
-    result = _latest(bench, "profile")
+    result = latest(bench, "profile")
     if result["validity"] == "invalid":
         raise StepError(f"invalid: {result['reasons']}")
     return f"{result['energy_mj']} mJ {result['energy_mj_ci95']}, {result['validity']}"
@@ -171,13 +171,14 @@ def profile(bench: Bench) -> str:
 def compare(bench: Bench) -> str:
     """Hold two networks against each other."""
     bench.hil("compare", "a.onnx", "b.onnx", "-d", NAME, log="compare", codes=(0, 5))
-    result = _latest(bench, "compare")
+    result = latest(bench, "compare")
     if result["validity"] == "invalid":
         raise StepError(f"invalid: {result['reasons']}")
     return f"{result['validity']}, {len(result.get('rounds', []))} rounds"
 
 
-def _latest(bench: Bench, verb: str) -> dict[str, Any]:
+def latest(bench: Bench, verb: str) -> dict[str, Any]:
+    """Return the result that a verb kept last."""
     found = sorted((bench.folder / "runs" / verb).glob("*/result.json"))
     if not found:
         raise StepError(f"hil {verb} left no result")
@@ -348,7 +349,18 @@ def run(bench: Bench, given: argparse.Namespace) -> list[Row]:
         ("synthesis", lambda: synthesis(bench)),
         ("as found", bench.as_before),
     ]
-    wanted = {"enrol", *given.only.split(",")} if given.only else {name for name, _ in steps}
+    return carry_out(steps, given.only, "enrol")
+
+
+def carry_out(steps: Sequence[tuple[str, Callable[[], str]]], only: str, first: str) -> list[Row]:
+    """Run steps in order; only the first one's failure ends it.
+
+    Args:
+        steps: by name; each tells what came of it, or raises.
+        only: names of those to run, by commas; "" for all. The first is always run.
+        first: name of the one that all others need.
+    """
+    wanted = {first, *only.split(",")} if only else {name for name, _ in steps}
     rows: list[Row] = []
     for name, step in steps:
         if name not in wanted:
@@ -361,7 +373,7 @@ def run(bench: Bench, given: argparse.Namespace) -> list[Row]:
             ok, told = False, str(error)
         rows.append(Row(name, ok, told, round(time.monotonic() - began, 1)))
         sys.stderr.write(f"  {'ok' if ok else 'FAILED'}: {told} ({rows[-1].wall_s:.0f} s)\n")
-        if name == "enrol" and not ok:
+        if name == first and not ok:
             break
     return rows
 

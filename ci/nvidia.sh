@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fetch what NVIDIA publishes of its own libraries for tests on machines without a GPU: the Python
-# bindings of several releases (names only, imported over stub libraries) and the CUDA runtime.
+# bindings of several releases (names only, imported over stub libraries), those of NVML, and the CUDA
+# runtime.
 # Each goes to a folder of its own in .nvidia; what cannot be had is said, and its tests skip.
 set -u
 pip="$1/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --timeout 30 --retries 1"
@@ -22,4 +23,5 @@ for release in 10.0.1 10.3.0 10.16.1.11 11.4.0.106; do
     fetch "$release" "tensorrt-cu12-bindings==$release"
 done
 fetch cudart nvidia-cuda-runtime-cu12
+fetch nvml nvidia-ml-py
 exit 0

@@ -37,6 +37,8 @@ def main(argv):
         one.add_argument("--root", default="/", help="the board's root folder")
         if verb == "serve":
             one.add_argument("--path", default=None, help="where programs are looked for")
+        if verb in ("serve", "worker"):
+            one.add_argument("--plugin", default=None, help="module of this host's own runtimes")
         if verb == "sample":
             sampling.add_arguments(one)
     given = parser.parse_args(argv)
@@ -46,15 +48,18 @@ def main(argv):
     if given.verb == "selftest":
         return selftest.main()
     if given.verb == "worker":
-        return worker.main(root)
+        return worker.main(root, given.plugin)
     if given.verb == "sample":
         return sampling.main(given, root)
-    return serve(root, given.path or default_path(root))
+    return serve(root, given.path or default_path(root), given.plugin)
 
 
 # assumes: agent-on-python-36
-def serve(root, path):
-    """Serves the host until it is gone, then gives the board back as found."""
+def serve(root, path, plugin=None):
+    """Serves the host until it is gone, then gives the board back as found.
+
+    `plugin` names a module of this host that has runtimes beside the agent's own (see `worker`).
+    """
     os.umask(0o077)
     home = os.path.expanduser("~")
     out = os.dup(1)
@@ -64,7 +69,8 @@ def serve(root, path):
     board = Board(root, path, home, children)
     store = Store(os.path.join(home, ".hil"))
     lease = Lease(root, board.boot_id)
-    runner = Runner(board, store, own_argv(["worker", "--root", root]))
+    words = ["worker", "--root", root] + ([] if plugin is None else ["--plugin", plugin])
+    runner = Runner(board, store, own_argv(words))
     methods = Methods(board, store, lease, Clocks(board, store), runner)
     outbox = Outbox(out)
     agent = server.Server(0, outbox, methods.call, lease)

@@ -10,7 +10,7 @@ import platform
 import shutil
 import sys
 
-from . import cache, checks, inflate, surroundings, transcript, watch, wire
+from . import cache, checks, inflate, source_nvml, surroundings, transcript, watch, wire
 from .clock import now_ns
 from .errors import AgentError, mount_of
 
@@ -140,6 +140,10 @@ class Methods:
             "emulated": board.emulated(),
             "cpu": board.cpu(),
         }
+        if "host_runtimes" in versions:
+            about["host_runtimes"] = versions["host_runtimes"]
+        if checks.flag(job.params, "gpu", False):
+            about["gpu"] = source_nvml.about(board)
         return dict(told, **about)
 
     def _lease_acquire(self, job):

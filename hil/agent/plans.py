@@ -4,7 +4,7 @@ import math
 
 from . import checks
 
-RUNTIMES = ("tensorrt", "onnxruntime")
+RUNTIMES = ("tensorrt", "onnxruntime", "onnxruntime-cuda", "torch", "torch-cpu")
 PRECISIONS = ("fp16", "fp32", "int8")
 BUILDERS = RUNTIMES + ("trtexec",)
 SOURCES = ("tegrastats", "ina3221", "nvml", "rapl", "command")

@@ -25,12 +25,15 @@ class Worker:
         root: the board's root folder.
         emit: sends an event.
         hear: waits for the next message; None at the end of the input.
+        plugin: name of a module with runtimes beside the agent's own, for an agent on the host's
+            own machine: `runtime(name, package)` gives one, `versions()` tells what there is.
     """
 
-    def __init__(self, root, emit, hear):
+    def __init__(self, root, emit, hear, plugin=None):
         self._root = root
         self._emit = emit
         self._hear = hear
+        self._plugin = plugin
         self._engine = None
 
     def handle(self, method, params):
@@ -56,18 +59,36 @@ class Worker:
             self._engine = None
 
     def _versions(self, _):
-        return {
+        told = {
             "tensorrt": _version("tensorrt", "__version__"),
             "pycuda": _version("pycuda", "VERSION_TEXT"),
             "numpy": _version("numpy", "__version__"),
             "onnxruntime": _version("onnxruntime", "__version__"),
         }
+        if self._plugin is not None:
+            try:
+                told["host_runtimes"] = importlib.import_module(self._plugin).versions()
+            except ImportError as error:
+                told["host_runtimes"] = {"refused": str(error)}
+        return told
 
     def _identity(self, params):
-        return _runtime(params["runtime"]).identity()
+        return self._runtime(params["runtime"]).identity()
+
+    def _runtime(self, name):
+        if name in _RUNTIMES:
+            return importlib.import_module("." + _RUNTIMES[name], __package__)
+        if self._plugin is None:
+            raise AgentError(
+                "no_runtime",
+                "the agent has no runtime %s" % name,
+                "it belongs to the host's own Python",
+                "name it in a device file of driver local",
+            )
+        return importlib.import_module(self._plugin).runtime(name, __package__)
 
     def _build(self, params):
-        runtime = _runtime(params["runtime"])
+        runtime = self._runtime(params["runtime"])
         begin_s = time.monotonic()
         result = runtime.build(params)
         result["build_s"] = time.monotonic() - begin_s
@@ -76,7 +97,7 @@ class Worker:
     def _load(self, params):
         self.close()
         begin_s = time.monotonic()
-        self._engine = engine = _runtime(params["runtime"]).load(
+        self._engine = engine = self._runtime(params["runtime"]).load(
             params["engine"], params.get("shapes")
         )
         load_s = time.monotonic() - begin_s
@@ -153,7 +174,7 @@ class Worker:
         return dict(told, layers=rows)
 
 
-def main(root):
+def main(root, plugin=None):
     """Serves the agent on stdin and stdout until stdin ends; returns the exit status."""
     out = os.dup(1)
     os.dup2(2, 1)  # a library's prints, C or Python, must not look like answers
@@ -169,7 +190,7 @@ def main(root):
         line = sys.stdin.buffer.readline()
         return json.loads(line.decode("ascii")) if line else None
 
-    worker = Worker(root, lambda event: send({"event": event}), hear)
+    worker = Worker(root, lambda event: send({"event": event}), hear, plugin)
     for request in iter(hear, None):
         if "method" in request:  # an answer that nobody waited for is dropped
             send(_answer(worker, request))
@@ -182,10 +203,6 @@ def _answer(worker, request):
         return {"result": worker.handle(request["method"], request["params"])}
     except Exception as error:  # noqa: BLE001 - the boundary: every failure is named and sent
         return {"error": from_exception(error).as_dict()}
-
-
-def _runtime(name):
-    return importlib.import_module("." + _RUNTIMES[name], __package__)
 
 
 def _captured(engine):

@@ -71,8 +71,9 @@ def check(
 
 
 def _named(target: Target) -> str:
-    name = {"tensorrt": "TensorRT", "onnxruntime": "ONNX Runtime"}[target.runtime]
-    return f"{name}, opset {target.opset}, {target.precision}"
+    from hil.device.gpu_runtime import NAMES
+
+    return f"{NAMES[target.runtime]}, opset {target.opset}, {target.precision}"
 
 
 def _show(found: tuple[Finding, ...]) -> None:

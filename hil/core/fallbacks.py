@@ -67,8 +67,22 @@ def of_run(board: Facts, engine: Facts, power: Facts | None = None) -> tuple[Fal
 def of_board(board: Facts) -> tuple[Fallback, ...]:
     """Return what is done otherwise on a board, whatever runs on it."""
     session = board.get(SESSION) or {}
-    rows = (_pinning, _libraries, _cores, _display, _clock, _reaching)
+    rows = (_runtime, _pinning, _libraries, _cores, _display, _clock, _reaching)
     return tuple(found for row in rows for found in row(board, session))
+
+
+def _runtime(_board: Facts, session: Facts) -> Iterator[Fallback]:
+    chosen = session.get("runtime") or {}
+    over = chosen.get("passed_over") or ()
+    if over:
+        yield Fallback(
+            "other_runtime",
+            "; ".join(f"{each['name']} is not used: {each['why']}" for each in over),
+            f"{chosen['used']} runs the exported network: latency and energy are those of this "
+            f"runtime, not of {over[0]['name']}",
+            "install what is missing into hil's own environment, or name the runtime in the device "
+            "file (runtime.name)",
+        )
 
 
 def _pinning(_board: Facts, session: Facts) -> Iterator[Fallback]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hil.core import fallbacks
 from hil.core.errors import DeviceError
 from hil.core.evidence import Evidence, PowerRecord, RunPlan
-from hil.device import trtexec, trtexec_run
+from hil.device import gpu_runtime, trtexec, trtexec_run
 from hil.device.collecting import Lines, RunCollector, board_records
 from hil.device.config import DeviceConfig
 from hil.device.deciding import TRAILING_LINES, Decider
@@ -55,6 +55,7 @@ class AgentSession:
         self._pinned = (device.state.nvpmodel, device.state.clocks)
         self._power = PowerChoice(device.power, board.raw)
         self._by_trtexec = False
+        self._runtimes = gpu_runtime.RuntimeChoice(board.raw)
         self._facts: dict[str, Any] = dict(link.facts)
         wall_s = board.raw.get("wall_clock_s")
         self._wall_off_s = None if wall_s is None else float(wall_s) - time.time()
@@ -124,6 +125,10 @@ class AgentSession:
 
     def build(self, spec: EngineSpec) -> EngineInfo:
         """Build (or find in the board's cache) an engine, by trtexec where only that is there."""
+        if spec.runtime == gpu_runtime.BEST:
+            info = self._runtimes.build(spec, self._built)
+            self._facts |= self._runtimes.facts()
+            return info
         if spec.runtime == "tensorrt" and (self._by_trtexec or trtexec_run.needed(self._board)):
             spec = trtexec_run.by_trtexec(spec)
         try:

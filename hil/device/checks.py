@@ -16,6 +16,17 @@ from hil.core.errors import HilError
 from hil.core.evidence import Evidence, PowerRecord
 from hil.core.fallbacks import Fallback
 from hil.device.config import DeviceConfig, PowerSource
+from hil.device.gpu_runtime import (
+    BEST,
+    DRIVER,
+    ELSEWHERE,
+    INSTALL,
+    NAMES,
+    ON_GPU,
+    ORDER,
+    described,
+    lacking,
+)
 from hil.device.power_choice import PowerChoice
 from hil.device.support import OLDEST_TENSORRT, UPGRADE, Version, too_old, version
 
@@ -53,6 +64,7 @@ def judge_probe(device: DeviceConfig, probe: Mapping[str, Any]) -> Iterator[Chec
     yield _board(probe)
     yield _python(probe)
     yield _release(probe)
+    yield from _gpu(device, probe)
     yield from _runtime(device, probe)
     yield _power_source(device, probe)
     yield _rights(device, probe)
@@ -85,7 +97,41 @@ def _release(probe: Mapping[str, Any]) -> Check:
     return ok("jetpack", f"L4T {probe['l4t']}") if refusal is None else failed("jetpack", refusal)
 
 
+def _gpu(device: DeviceConfig, probe: Mapping[str, Any]) -> Iterator[Check]:
+    """The NVIDIA GPU of this machine, where one is meant; and whether its power can be read."""
+    told = probe.get("gpu")
+    if told is None:
+        return
+    missing, refused = told.get("missing"), told.get("refused")
+    if missing:
+        step = f"{missing.get('fix') or DRIVER}; {ELSEWHERE}"
+        yield Check("gpu", "fail", f"{missing['message']} ({missing.get('why')})", step)
+        return
+    yield ok("gpu", described(probe) or "it does not tell its name")
+    if refused and device.power.source == "nvml":
+        yield Check("gpu power", "fail", f"{refused['message']} ({refused['why']})", refused["fix"])
+
+
 def _runtime(device: DeviceConfig, probe: Mapping[str, Any]) -> Iterator[Check]:
+    wanted = device.runtime.name
+    if wanted in ON_GPU:
+        for name in ORDER if wanted == BEST else (wanted,):
+            why = lacking(name, probe)
+            yield (
+                ok("runtime", NAMES[name])
+                if why is None
+                else Check(
+                    f"runtime {name}", "warn", why, f"into hil's own environment: {INSTALL[name]}"
+                )
+            )
+            if why is None:
+                return
+        yield Check("runtime", "fail", "none reaches the GPU", "see the lines above")
+        return
+    if wanted == "torch-cpu":
+        host = probe.get("host_runtimes") or {}
+        yield ok("runtime", f"PyTorch {host.get('torch')} on the CPU")
+        return
     if device.runtime.name == "onnxruntime":
         yield _present("onnxruntime", probe, "install it for that Python: pip install onnxruntime")
         return

@@ -17,13 +17,13 @@ from hil.core.errors import ConfigError
 from hil.core.names import resolve
 from hil.core.yamlfile import StrictModel, load_yaml_variant
 from hil.device.replay_config import LocalPath, Replay
+from hil.device.runtime import HOST_RUNTIMES, Runtime
 
 SCHEMA = "hil/device@1"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Precision = Literal["fp16", "fp32", "int8"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -60,48 +60,6 @@ class Ssh(SshHop):
     """How to reach a board, optionally through one other host."""
 
     jump: SshHop | None = None
-
-
-# assumes: opset-13, large-networks
-class Runtime(StrictModel):
-    """What runs networks on the board, and the ONNX opset it takes.
-
-    Attributes:
-        precision: of engines where nothing else is asked for.
-        precisions: what the board offers; None is what the runtime has everywhere (fp16 and fp32
-            with TensorRT, fp32 with ONNX Runtime), so that INT8 is only where the file says so.
-        cuda_graph: start one CUDA graph an inference instead of every kernel by itself; for
-            small networks on TensorRT, whose kernels are shorter than their launches.
-    """
-
-    name: Literal["tensorrt", "onnxruntime"] = "tensorrt"
-    precision: Precision = "fp16"
-    precisions: Annotated[tuple[Precision, ...], Field(strict=False, min_length=1)] | None = None
-    workspace_mib: Annotated[int, Field(ge=1)] = 512
-    opset: Annotated[int, Field(ge=9)] = 13
-    cuda_graph: bool = False
-
-    @model_validator(mode="after")
-    def _graphs_are_tensorrts(self) -> Self:
-        if self.cuda_graph and self.name != "tensorrt":
-            raise ValueError("cuda_graph: belongs to runtime tensorrt")
-        return self
-
-    @model_validator(mode="after")
-    def _the_default_is_offered(self) -> Self:
-        if self.precisions is not None and self.precision not in self.precisions:
-            raise ValueError(f"precisions: add {self.precision}, which is `precision`")
-        if self.name != "tensorrt" and "int8" in self.offered:
-            raise ValueError("precisions: int8 belongs to runtime tensorrt")
-        return self
-
-    @property
-    def offered(self) -> tuple[str, ...]:
-        """Precisions that engines may be built with."""
-        usual = ("fp16", "fp32") if self.name == "tensorrt" else ("fp32",)
-        if self.precisions:
-            return self.precisions
-        return usual if self.precision in usual else (*usual, self.precision)
 
 
 class State(StrictModel):
@@ -166,6 +124,7 @@ class Sensor(StrictModel):
     Attributes:
         offset_ma: bound of the current offset. `gain` and `shunt` are bounds of relative errors.
         bus_mv: bus voltage; `lsb_ma`: step of the current register; `tau_s`: lag.
+        seen_part: share of the time that readings cover, every `update_ms`.
     """
 
     offset_ma: Positive | None = None
@@ -174,6 +133,8 @@ class Sensor(StrictModel):
     bus_mv: Positive | None = None
     lsb_ma: Positive | None = None
     tau_s: Positive | None = None
+    seen_part: Annotated[float, Field(gt=0, le=1)] | None = None
+    update_ms: Annotated[float, Field(gt=0)] | None = None
 
 
 class Power(StrictModel):
@@ -294,6 +255,12 @@ class _Device(StrictModel):
     def _no_int8_where_none_is(self) -> Self:
         if "int8" in self.runtime.offered and self.board in NO_INT8:
             raise ValueError(f"runtime: {self.board} has no INT8 arithmetic; use fp16")
+        return self
+
+    @model_validator(mode="after")
+    def _hosts_run_on_hosts(self) -> Self:
+        if self.runtime.name in HOST_RUNTIMES and getattr(self, "driver", None) != "local":
+            raise ValueError(f"runtime: {self.runtime.name} belongs to driver local")
         return self
 
 

@@ -16,9 +16,10 @@ from hil.device.checks import Check, failed, judge_lease, judge_probe, judge_run
 from hil.device.config import DeviceConfig, Ssh, SshDevice
 from hil.device.dial import dial
 from hil.device.enroll import fetch_host_key
+from hil.device.gpu_runtime import probe_params
 from hil.device.hostkeys import name_in_known_hosts, pinned_keys, wrong_key
 from hil.device.link import Link
-from hil.device.opening import device_link, open_session
+from hil.device.opening import PROBE_S, device_link, open_session
 from hil.device.precisions import unquantised
 from hil.device.session import EngineSpec
 
@@ -83,7 +84,7 @@ def _agent(device: DeviceConfig) -> Iterator[Check]:
 
 def _judged(device: DeviceConfig, link: Link) -> Iterator[Check]:
     try:
-        probe = link.client.request("probe")
+        probe = link.client.request("probe", probe_params(device), timeout_s=PROBE_S)
         lease = link.client.request("lease_status")
     except HilError as error:
         yield failed("probe", error)
@@ -110,7 +111,7 @@ def _short_run(device: DeviceConfig, owner: str, network: bytes) -> Iterator[Che
         yield failed("short run", error)
         return
     count = sum(len(series) for series in evidence.latency_ns)
-    yield ok("short run", f"{count} inferences with {runtime.name} {info.runtime_version}")
+    yield ok("short run", f"{count} inferences with {info.spec.runtime} {info.runtime_version}")
     power = evidence.power[0].settings if evidence.power else None
     yield from told(fallbacks.of_run(evidence.board, evidence.engine, power))
     yield from judge_run(device, evidence)

@@ -19,10 +19,16 @@ from hil.device.transport import ChildTransport
 
 
 @contextmanager
-def local_link(local: Local, agent: Agent, name: str) -> Iterator[Link]:
+def local_link(local: Local, agent: Agent, name: str, plugin: str | None = None) -> Iterator[Link]:
     """Start the agent beside us and end it afterwards.
 
     The default interpreter is the one that runs `hil`, so that ONNX Runtime is there.
+
+    Args:
+        local: where it keeps its files.
+        agent: how it is started.
+        name: of the device, for errors.
+        plugin: module that its worker asks for runtimes of this host (see `gpu_runtime`).
 
     Raises:
         DeviceError: the state folder or the interpreter cannot be used.
@@ -33,8 +39,11 @@ def local_link(local: Local, agent: Agent, name: str) -> Iterator[Link]:
     here = (
         agent if agent.python != "python3" else agent.model_copy(update={"python": sys.executable})
     )
+    argv = agent_argv(here, str(path))
     transport = ChildTransport(
-        agent_argv(here, str(path)), cwd=home, env=agent_environment(os.environ, home)
+        argv if plugin is None else (*argv, "--plugin", plugin),
+        cwd=home,
+        env=agent_environment(os.environ, home),
     )
     client = AgentClient(transport, where=name)
     try:
@@ -53,4 +62,11 @@ def cache_folder(environ: Mapping[str, str], home: Path) -> Path:
 def agent_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     """Return the agent's environment: ours, with a private HOME and the same Python packages."""
     user_base = environ.get("PYTHONUSERBASE") or site.getuserbase()
-    return {**environ, "HOME": str(home), "PYTHONUSERBASE": user_base}
+    # CUDA numbers GPUs by speed unless told otherwise, NVML by their place on the bus.
+    order = environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    return {
+        **environ,
+        "HOME": str(home),
+        "PYTHONUSERBASE": user_base,
+        "CUDA_DEVICE_ORDER": order,
+    }

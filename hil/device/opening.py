@@ -18,6 +18,7 @@ from hil.device.config import (
     SshDevice,
 )
 from hil.device.emulated_session import emulated_link, reset_board
+from hil.device.gpu_runtime import plugin_of, probe_params, refuse_without_gpu
 from hil.device.link import Client, Link
 from hil.device.local_session import local_link
 from hil.device.records import board_info
@@ -49,7 +50,7 @@ def device_link(device: DeviceConfig) -> AbstractContextManager[Link]:
     if isinstance(device, EmulatedDevice):
         return emulated_link(device.emulated, device.name)
     if isinstance(device, LocalDevice):
-        return local_link(device.local, device.agent, device.name)
+        return local_link(device.local, device.agent, device.name, plugin_of(device))
     if isinstance(device, ReplayDevice):
         raise ConfigError(
             f"there is no board behind {device.name}",
@@ -88,6 +89,7 @@ def open_session(
         link, probe = _probed(device, ending)
         board = board_info(device.name, probe)
         refuse_old(board.raw, device.runtime.name)
+        refuse_without_gpu(board.raw, device.runtime.name)
         lease = Lease(link.client, owner, device.lease.ttl_s)
         lease.acquire(wait_s, on_wait or _silent, clock or WallClock())
         session = AgentSession(_labelled(link, emulated=board.emulated), device, board)
@@ -109,7 +111,7 @@ def _replayed(device: ReplayDevice) -> Session:
 def _probed(device: DeviceConfig, ending: ExitStack) -> tuple[Link, Mapping[str, Any]]:
     """Reach a board and probe it; where its python3 lacks TensorRT, by another one that has it."""
     link = ending.enter_context(device_link(device))
-    probe = link.client.request("probe", timeout_s=PROBE_S)
+    probe = link.client.request("probe", probe_params(device), timeout_s=PROBE_S)
     other = probe.get("tensorrt_elsewhere")
     if not other or not isinstance(device, SshDevice) or device.runtime.name != "tensorrt":
         return link, probe

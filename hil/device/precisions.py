@@ -8,7 +8,8 @@ from hil.core.boards import NO_INT8
 from hil.core.errors import ExportError
 
 if TYPE_CHECKING:
-    from hil.device.config import DeviceConfig, Runtime
+    from hil.device.config import DeviceConfig
+    from hil.device.runtime import Runtime
 
 
 def unquantised(runtime: Runtime) -> str:

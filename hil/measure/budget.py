@@ -22,6 +22,7 @@ from hil.core.energy import Window, inside
 from hil.core.sequential import inverse
 from hil.core.stats import Estimate
 from hil.measure.calibration import Calibration
+from hil.measure.parttime import unseen
 from hil.measure.result import TOTALS, Term
 from hil.measure.scene import Scene
 from hil.measure.sensors import SensorErrors
@@ -30,6 +31,7 @@ from hil.measure.uncertainty import rectangle_interval, shares, total
 
 GROSS, NET = "energy_mj", "energy_net_mj"
 IN_REPEATABILITY = "repeatability"
+UNSEEN = "unseen time"
 NO_ERROR = "told, not added: the board truly draws it while it is measured"
 Form = Literal["spread", "rectangle", "told"]
 _METER = "a reference meter in series, once: its ratio goes into power.sensor"
@@ -96,7 +98,8 @@ def budget(
     unknown: dict[str, str] = {}
     gross = (_spread(read.energy_mj, read.mj_per_w), *_sensor(read.power_w.value, limits, True))
     terms = [*_terms(GROSS, (*gross, *common), read.mj_per_w)]
-    why = limits.missing()
+    unsized = next((t.source for t in common if t.name == UNSEEN and t.watts is None), None)
+    why = limits.missing() or unsized
     if why is None:
         rectangles = _rectangles((*gross, *common))
         whole = total(read.energy_mj, df, [half * read.mj_per_w for half in rectangles])
@@ -117,7 +120,7 @@ def budget(
     parts = (*_net_spreads(read, idle_w), *_sensor(above_w, limits, False))
     both = tuple(_twice(term) for term in common)
     terms += _terms(NET, (*parts, *both), read.mj_per_w)
-    why = limits.missing(offset=False)
+    why = limits.missing(offset=False) or unsized
     if why is None:
         rectangles = _rectangles((*parts, *both))
         halves = [half * read.mj_per_w for half in rectangles]
@@ -187,6 +190,7 @@ def _common(scene: Scene, limits: SensorErrors, calibration: Calibration | None)
     yield _resolution(scene, limits)
     yield _sampling(scene)
     yield _lag(scene)
+    yield from _unseen(scene, limits)
     if scene.trace.clock_error_ns:
         yield _alignment(scene)
     if calibration is not None and calibration.sampler_power_w is not None:
@@ -198,6 +202,14 @@ def _common(scene: Scene, limits: SensorErrors, calibration: Calibration | None)
             "a longer interval_ms",
             NO_ERROR,
         )
+
+
+def _unseen(scene: Scene, limits: SensorErrors) -> Iterator[Sized]:
+    """Size what a sensor that looks a part of the time may have missed."""
+    found = unseen(scene, limits)
+    if found is not None:
+        more = "a rate or batch out of step with it, or power.sensor.seen_part where it is known"
+        yield Sized(UNSEEN, found.watts, "rectangle", found.source, more)
 
 
 def _resolution(scene: Scene, limits: SensorErrors) -> Sized:

@@ -145,7 +145,7 @@ def _powered(
     unknown: dict[str, str] = fields.pop("unknown")
     powered = _Powered.of(scene, marks, calibration)
     drawn = budget(scene, powered.readings, sensor, calibration)
-    verdict = validity.judge(scene, found)
+    verdict = validity.judge(scene, found, sensor)
     return Measurement(
         **powered.figures,
         **fields,

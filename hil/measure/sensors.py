@@ -38,6 +38,8 @@ class SensorErrors:
         lsb_ma: one step of its current register.
         tau_s: time constant of its averaging.
         bus_gain: relative error of its reading of that voltage.
+        seen_part: share of the time that its readings cover; None is all of it.
+        update_ms: from one of its readings to the next, where it does not see all.
         source: where the figures come from.
         why_unknown: for a sensor whose limits nobody states, why.
     """
@@ -49,6 +51,8 @@ class SensorErrors:
     lsb_ma: float | None = None
     tau_s: float | None = None
     bus_gain: float | None = None
+    seen_part: float | None = None
+    update_ms: float | None = None
     source: str = ""
     why_unknown: str | None = None
 
@@ -145,10 +149,15 @@ _NAMES = {
 }
 # Power meters that are no board's own: by source.
 _SOURCES = {
-    "nvml": _unknown(
-        "NVML states an accuracy for Fermi and Kepler GPUs alone (5 %, nvmlDeviceGetPowerUsage); "
-        "for later ones it states none, and some look at power a quarter of the time "
-        "(arXiv 2312.02741)"
+    # The quarter is published of A100 and H100 and taken for every other GPU: no better is known.
+    "nvml": replace(
+        _unknown(
+            "NVML states an accuracy for Fermi and Kepler GPUs alone (5 %, "
+            "nvmlDeviceGetPowerUsage); for later ones it states none, and some look at power a "
+            "quarter of the time (arXiv 2312.02741)"
+        ),
+        seen_part=0.25,
+        update_ms=100.0,
     ),
     "rapl": _unknown("RAPL's accuracy is not stated by its maker, and it may be a model"),
     "command": _unknown("what an external meter may be off is for its owner to state", tau_s=0.0),

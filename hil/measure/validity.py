@@ -14,17 +14,21 @@ from collections.abc import Sequence
 
 from hil.core.evidence import Evidence
 from hil.core.fallbacks import Fallback
-from hil.measure import validity_load, validity_power
+from hil.measure import validity_gpu, validity_load, validity_power
 from hil.measure.findings import Finding, Verdict, suspect, verdict
 from hil.measure.scene import Scene
+from hil.measure.sensors import SensorErrors
 
 __all__ = ["Finding", "Verdict", "judge", "judge_latency"]
 
 
-def judge(scene: Scene, fallbacks: Sequence[Fallback] = ()) -> Verdict:
+def judge(
+    scene: Scene, fallbacks: Sequence[Fallback] = (), sensor: SensorErrors | None = None
+) -> Verdict:
     """Check a run that had a power source, and what was done otherwise than planned in it."""
     checks = (*validity_power.CHECKS, *validity_load.POWERED_CHECKS)
     found = [finding for check in checks for finding in check(scene)]
+    found += validity_gpu.judge(scene, sensor)
     return verdict([*found, *_of_load(scene.evidence), *_of_fallbacks(fallbacks)])
 
 

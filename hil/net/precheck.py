@@ -20,6 +20,7 @@ from hil.net.onnxrules import Finding
 from hil.net.quantrules import int8_findings
 
 _TABLED_OPSET = 13
+_BY_PYTORCH = ("cuda", "torch", "torch-cpu")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Target:
     """Where a model shall run.
 
     Attributes:
-        runtime: `tensorrt` or `onnxruntime`.
+        runtime: as in a device file.
         opset: the newest opset that it takes.
         precision: `fp16`, `fp32` or `int8`.
         board: the board's kind, for what its GPU lacks.
@@ -70,7 +71,9 @@ def _operators(data: bytes, info: ModelInfo, target: Target) -> Iterator[Finding
         open_inputs = {spec.name for spec in info.dynamic_inputs}
         yield from (f for f in findings(data) if f.op or f.fatal or f.node not in open_inputs)
         return
-    name = {"tensorrt": "TensorRT", "onnxruntime": "ONNX Runtime"}[target.runtime]
+    name = {"tensorrt": "TensorRT", "onnxruntime": "ONNX Runtime"}.get(
+        target.runtime, "the runtime"
+    )
     if info.opset > target.opset:
         yield Finding(
             "",
@@ -78,6 +81,8 @@ def _operators(data: bytes, info: ModelInfo, target: Target) -> Iterator[Finding
             f"{name} there takes opset {target.opset} at most; the model has {info.opset}",
             f"export at opset {target.opset} (torch: opset_version={target.opset}, dynamo=False)",
         )
+    if target.runtime in _BY_PYTORCH:
+        yield from _unknown_to_pytorch(data, fatal=target.runtime != "cuda")
     if target.runtime == "tensorrt":
         yield Finding(
             "",
@@ -86,6 +91,20 @@ def _operators(data: bytes, info: ModelInfo, target: Target) -> Iterator[Finding
             f"{target.opset}: operators were not judged",
             "build it on the board, whose own parser names every node that it refuses",
             fatal=False,
+        )
+
+
+def _unknown_to_pytorch(data: bytes, *, fatal: bool) -> Iterator[Finding]:
+    from hil.net.onnxtorch import unknown  # PyTorch takes seconds to import
+
+    for op, node in unknown(onnx.load_model_from_string(data)).items():
+        yield Finding(
+            node,
+            op,
+            f"PyTorch is not told how to run {op}"
+            + ("" if fatal else ", should neither TensorRT nor ONNX Runtime reach the GPU"),
+            "export without it, or install TensorRT or onnxruntime-gpu",
+            fatal=fatal,
         )
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil.agent import power, procs, sampling, source_ina3221, source_rapl
+from hil.agent import power, procs, sampling, source_ina3221, source_nvml, source_rapl
 from hil.agent.blobs import Store
 from hil.agent.board import Board
 from hil.agent.errors import AgentError
@@ -284,10 +284,13 @@ def test_a_gpu_tells_its_energy_counter_and_its_power_now(machine, plays):
     lines, source = collected(machine, spec("nvml"), 4)
 
     first = 5_000_000_000_000
+    state = " sm_clock=1980MHz memory_clock=2619MHz gpu_temp=41C throttle=1bits gpu_busy=37%"
     counts = [int(line.split("mJ")[0].partition("=")[2]) for _, line in lines]
     assert [count - counts[0] for count in counts] == [7000 * i for i in range(len(counts))]
     assert first < counts[0] < first + 10**6
-    assert all(line.endswith(" gpu_power=90250mW") for _, line in lines)
+    told = [line.partition(" ")[2] for _, line in lines]
+    assert told[0] == f"gpu_power=90250mW{state} processes=1held displays=0held"
+    assert set(told[1:]) == {f"gpu_power=90250mW{state}"}
     assert source.settings["gpu"] == "NVIDIA Fake 100"
     assert source.settings["driver"] == "550.54"
     assert source.settings["gpus"] == 2
@@ -328,6 +331,57 @@ def test_what_nvml_cannot_tell_is_no_power_and_never_zero(machine, plays, kind, 
     assert error.value.code == "no_power"
     assert why in error.value.why
     assert "tegrastats" in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("kind", "visible", "message", "step"),
+    [
+        ("locked", "", "neither its energy nor its power", "nvidia-smi -q -d POWER"),
+        ("mig", "", "MIG is on", "nvidia-smi -i 0 -mig 0"),
+        ("new", "MIG-4a", "MIG is on", "power.source: none"),
+        ("new", "GPU-nowhere", "no GPU GPU-nowhere", "another power source"),
+    ],
+)
+def test_what_nvml_may_not_tell_is_explained_with_the_next_step(
+    machine, plays, monkeypatch, kind, visible, message, step
+):
+    board, _, _ = machine
+    plays(kind)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    with pytest.raises(AgentError, match=message) as error:
+        power.require(board, spec("nvml"))
+
+    assert error.value.code == "no_power"
+    assert step in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("visible", "index", "name"),
+    [
+        ("", 0, "NVIDIA Fake 100"),
+        ("1,0", 1, "NVIDIA Fake 200"),
+        ("GPU-0001", "GPU-0001", "NVIDIA Fake 200"),
+    ],
+)
+def test_the_gpu_is_the_one_that_cuda_uses(machine, plays, monkeypatch, visible, index, name):
+    board, _, _ = machine
+    plays("new")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    _, settings = power.require(board, spec("nvml"))
+
+    assert (settings["index"], settings["gpu"]) == (index, name)
+
+
+def test_the_probe_tells_a_gpu_whose_power_it_may_not_read(machine, plays):
+    board, _, _ = machine
+    plays("mig")
+    told = source_nvml.about(board)
+    assert (told["gpu"], told["mig"]) == ("NVIDIA Fake 100", True)
+    assert "MIG" in told["refused"]["message"]
+    plays("no driver")
+    assert "does not start" in source_nvml.about(board)["missing"]["message"]
 
 
 def test_a_machine_without_the_library_is_no_power(machine, tmp_path, monkeypatch):

@@ -131,6 +131,8 @@ class PowerTrace:
         settings: what the source told of itself.
         clock_error_ns: half width of what the stamps may be off as a whole; 0 where the board
             itself stamped them.
+        told: stamp and what else a line said of the device beside its power; NVML alone, else
+            empty.
     """
 
     source: str
@@ -143,6 +145,7 @@ class PowerTrace:
     fault: MeanFault | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     clock_error_ns: int = 0
+    told: tuple[tuple[int, Mapping[str, int]], ...] = ()
 
     @cached_property
     def period_ms(self) -> float | None:

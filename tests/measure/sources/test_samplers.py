@@ -55,6 +55,7 @@ def test_monitor_lines_become_rails():
 WHOLE = [
     (ina3221.channels_w, "VDD_IN=19152mV,252mA VDD_SYS_GPU=4823mW VDD_DDR=4784mV,52mA,249mW"),
     (nvml.figures, "gpu_energy=1234567mJ gpu_power=71500mW"),
+    (nvml.figures, "gpu_power=71500mW sm_clock=1980MHz throttle=4bits gpu_busy=9% displays=0held"),
     (rapl.counters, "package-0=8123456uJ/262143328850uJ package-0/dram=77uJ/65712999613uJ"),
 ]
 
