@@ -45,6 +45,8 @@ FALSE_ALARM = 0.01
 CONFIRM_BUILDS = 6
 """Fresh builds of either side at a time."""
 CONFIRM_LOOKS = 3
+BASELINE_ROUNDS = 8
+"""Fewest rounds of a network whose figures go into a baseline file: 7 degrees of freedom."""
 UNITS: Mapping[str, str] = {
     "energy_mj": "mJ",
     "energy_net_mj": "mJ",
@@ -189,12 +191,14 @@ class Trial:
         recorded: the baseline's runs from a file, for each metric; None where it runs by turns, or
             where there is none.
         builds: engine builds that screening goes through.
+        least: rounds before anybody looks; more where a baseline is to be written.
     """
 
     checks: tuple[Check, ...]
     family: int
     recorded: Values | None = None
     builds: int = 1
+    least: int = FIRST_LOOK_ROUNDS
     screens: dict[Check, Screen] = field(default_factory=dict)
     confirmations: dict[Check, Confirmed] = field(default_factory=dict)
     turns: tuple[Turn, ...] = ()
@@ -209,7 +213,7 @@ class Trial:
 
     def due(self, rounds: int) -> bool:
         """Whether so many rounds are to be looked at."""
-        return rounds >= FIRST_LOOK_ROUNDS and rounds % self.cycle == 0
+        return rounds >= self.least and rounds % self.cycle == 0
 
     def look(self, turns: Sequence[Turn]) -> bool:
         """Look at all usable rounds so far; return whether more of them could decide anything."""
@@ -221,7 +225,7 @@ class Trial:
             found = screened(check, self.turns, self.looks, self.recorded)
             if found is not None:
                 self.screens[check] = found
-        return not self.checks or any(screen.standing == "open" for screen in self.screens.values())
+        return any(screen.standing == "open" for screen in self.screens.values())
 
     @property
     def suspects(self) -> tuple[Check, ...]:
