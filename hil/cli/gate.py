@@ -7,16 +7,40 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from hil.cli.gate_answers import Labelled, read_labelled
 from hil.cli.gate_ask import Question, asked_of, entries_of
+from hil.cli.gate_entry import Entry
+from hil.cli.gate_options import (
+    AccuracyOption,
+    AnnotationsOption,
+    BaselineModelOption,
+    BaselineOption,
+    BencherOption,
+    BenchmarkJsonOption,
+    BudgetFileOption,
+    BudgetOption,
+    BuildsOption,
+    Doubt,
+    EnergyOption,
+    InconclusiveOption,
+    JunitOption,
+    LabelledOption,
+    LatencyOption,
+    MarginOption,
+    MarkdownOption,
+    ModelsArgument,
+    PointsLostOption,
+    SeedOption,
+    SummaryOption,
+    WriteBaselineOption,
+)
 from hil.cli.gate_rounds import MOST_BUILD, Builder
 from hil.cli.gate_view import conclude, show
-from hil.cli.gate_work import Entry, Gating, fault_json
+from hil.cli.gate_work import Gating, fault_json
 from hil.cli.gate_write import Outputs
 from hil.cli.keeping import Keeper, keeper
 from hil.cli.measuring import Desk, board_json, desk, refuse_without_power
@@ -45,7 +69,6 @@ if TYPE_CHECKING:
     from hil.measure.gate_outcome import Finding
 
 SCHEMA = "hil/gate-result@1"
-OutOption = Annotated[Path | None, typer.Option(metavar="FILE")]
 
 
 def register(app: typer.Typer) -> None:
@@ -54,113 +77,64 @@ def register(app: typer.Typer) -> None:
 
 
 def gate(
-    models: Annotated[list[Path], typer.Argument(help="Networks to gate, ONNX files.")],
+    models: ModelsArgument,
     device: DeviceOption,
-    baseline: Annotated[
-        Path | None, typer.Option(help="Compare with this file, written by --write-baseline.")
-    ] = None,
-    baseline_model: Annotated[
-        list[Path] | None,
-        typer.Option(help="Compare with this network by turns; one, or one for each. Repeatable."),
-    ] = None,
-    budget_file: Annotated[
-        Path | None, typer.Option(help="Budgets and margins (schema hil/gate@1).")
-    ] = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(help="energy_mj=5, or energy_mj=85% of the baseline's. Repeatable."),
-    ] = None,
-    energy_mj: Annotated[str | None, typer.Option(help="Short for --budget energy_mj=...")] = None,
-    latency_p99_ms: Annotated[
-        str | None, typer.Option(help="Short for --budget latency_p99_ms=...")
-    ] = None,
-    margin: Annotated[
-        list[str] | None,
-        typer.Option(help="energy_mj=3%: how much worse than the baseline. Repeatable."),
-    ] = None,
-    labelled: Annotated[
-        Path | None, typer.Option(help="An .npz of `inputs` and `labels`, for accuracy.")
-    ] = None,
-    accuracy: Annotated[float | None, typer.Option(min=0, max=100, help="At least, in %.")] = None,
-    points_lost: Annotated[
-        float | None, typer.Option(min=0, max=100, help="At most, against the baseline.")
-    ] = None,
-    write_baseline: Annotated[
-        Path | None, typer.Option(help="Write what was measured, to compare with later.")
-    ] = None,
-    builds: Annotated[
-        int, typer.Option(min=1, help="Engine builds that screening goes through.")
-    ] = 1,
+    baseline: BaselineOption = None,
+    baseline_model: BaselineModelOption = None,
+    budget_file: BudgetFileOption = None,
+    budget: BudgetOption = None,
+    energy_mj: EnergyOption = None,
+    latency_p99_ms: LatencyOption = None,
+    margin: MarginOption = None,
+    labelled: LabelledOption = None,
+    accuracy: AccuracyOption = None,
+    points_lost: PointsLostOption = None,
+    write_baseline: WriteBaselineOption = None,
+    builds: BuildsOption = 1,
     max_time: MaxTimeOption = "20m",
-    inconclusive: Annotated[
-        str, typer.Option(help="fail (exit 5) or pass (exit 0, said as a warning).")
-    ] = "fail",
-    junit: OutOption = None,
-    markdown: OutOption = None,
-    summary: OutOption = None,
-    bencher: OutOption = None,
-    benchmark_json: OutOption = None,
-    annotations: Annotated[
-        bool | None,
-        typer.Option("--annotations/--no-annotations", help="Of GitHub (default: where it runs)."),
-    ] = None,
+    inconclusive: InconclusiveOption = Doubt.FAIL,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
+    summary: SummaryOption = None,
+    bencher: BencherOption = None,
+    benchmark_json: BenchmarkJsonOption = None,
+    annotations: AnnotationsOption = None,
     precision: PrecisionOption = None,
     shape: ShapeOption = None,
     batch: BatchOption = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Of orders and build numbers (default: drawn).")
-    ] = None,
+    seed: SeedOption = None,
     latency_only: LatencyOnlyOption = False,
     keep: KeepOption = True,
     host: HostOption = None,
     wait: WaitOption = "0s",
     as_json: JsonOption = False,
 ) -> None:
-    """Hold networks against budgets and against a baseline, on one board, in one lease.
-
-    A file of --summary and annotations default to GitHub's where a workflow runs this.
-    """
+    """Hold networks against budgets and against a baseline, on one board, in one lease."""
     check_precision(precision)
-    if inconclusive not in ("fail", "pass"):
-        raise ConfigError(f"--inconclusive {inconclusive!r} is none", fix="choose fail or pass")
-    outputs = Outputs.of(
-        os.environ, junit, markdown, summary, bencher, benchmark_json, write_baseline, annotations
-    )
+    files = (junit, markdown, summary, bencher, benchmark_json, write_baseline)
+    outputs = Outputs.of(os.environ, *files, annotations)
     outputs.check()
-    words = list(budget or ())
-    words += [f"energy_mj={energy_mj}"] if energy_mj is not None else []
-    words += [f"latency_p99_ms={latency_p99_ms}"] if latency_p99_ms is not None else []
+    short = (("energy_mj", energy_mj), ("latency_p99_ms", latency_p99_ms))
+    words = [*(budget or ()), *(f"{name}={text}" for name, text in short if text is not None)]
     question = Question(
-        models=tuple(models), baseline=baseline, baseline_models=tuple(baseline_model or ()),
-        budget_file=budget_file, budgets=tuple(words), margins=tuple(margin or ()),
-        at_least=accuracy, lose_at_most=points_lost, labelled=labelled is not None,
-        latency_only=latency_only, writes=write_baseline is not None,
-    )  # fmt: skip
-    asked = asked_of(question)
-    config = load_device(device, host)
-    Rule(None, seconds(max_time)).check(builds)
-    refuse_without_power(config, latency_only=latency_only)
-    entries = entries_of(question, asked, config, tuple(shape or ()), batch)
+        *(tuple(models), baseline, tuple(baseline_model or ()), budget_file, tuple(words)),
+        *(tuple(margin or ()), accuracy, points_lost, labelled is not None, latency_only),
+        writes=write_baseline is not None,
+    )
+    asked, config = asked_of(question), load_device(device, host)
     pictures = None if labelled is None else read_labelled(labelled)
+    entries = entries_of(question, asked, config, tuple(shape or ()), batch)
     run = GateRun(
-        device, config, entries, pictures, precision, builds, seconds(max_time), seconds(wait),
-        seed if seed is not None else random.SystemRandom().randrange(MOST_BUILD), latency_only,
-        write_baseline is not None,
-    )  # fmt: skip
-    created = datetime.now(UTC)
-    kept = keeper("gate", models[0].stem, created, keep=keep)
-    try:
-        result = run.go(kept, created.isoformat(timespec="seconds"), inconclusive == "pass")
-    except InterruptedRunError as error:
-        raise _interrupted(kept) from error
-    finally:
-        kept.clear()
-    result["folder"] = None if kept.folder is None or not kept.folder.exists() else str(kept.folder)
+        *(device, config, entries, pictures, precision, builds),
+        max_time_s=seconds(max_time),
+        wait_s=seconds(wait),
+        seed=first_seed(seed),
+        latency_only=latency_only,
+        writes=question.writes,
+    )
+    result = run.kept_result(models[0].stem, keep=keep, doubt_passes=inconclusive is Doubt.PASS)
     print_json(result) if as_json else show(result)
     outputs.write(result, run.records)
-    if result["folder"] is not None:
-        kept.result(result)
-        say(f"kept, with the raw evidence of every run: {result['folder']}")
     conclude(result)
 
 
@@ -186,6 +160,29 @@ class GateRun:
 
     def __post_init__(self) -> None:
         self.records: Mapping[str, Recorded] = {}
+
+    def kept_result(self, name: str, *, keep: bool, doubt_passes: bool) -> dict[str, Any]:
+        """Measure, keep what was measured, and return the result.
+
+        Raises:
+            HilError: of every kind that the exit codes name, before anything is measured.
+        """
+        Rule(None, self.max_time_s).check(self.builds)
+        refuse_without_power(self.config, latency_only=self.latency_only)
+        created = datetime.now(UTC)
+        kept = keeper("gate", name, created, keep=keep)
+        try:
+            result = self.go(kept, created.isoformat(timespec="seconds"), doubt_passes)
+        except InterruptedRunError as error:
+            raise _interrupted(kept) from error
+        finally:
+            kept.clear()
+        there = kept.folder is not None and kept.folder.exists()
+        result["folder"] = str(kept.folder) if there else None
+        if there:
+            kept.result(result)
+            say(f"kept, with the raw evidence of every run: {result['folder']}")
+        return result
 
     def go(self, kept: Keeper, created: str, doubt_passes: bool) -> dict[str, Any]:
         """Measure everything and return the result; a board that cannot be had is one, too.
@@ -281,6 +278,11 @@ class GateRun:
             **board_json(at.session),
             "notes": notes,
         }
+
+
+def first_seed(given: int | None) -> int:
+    """Return the seed of a gate: drawn, unless given, so that no two build the same numbers."""
+    return given if given is not None else random.SystemRandom().randrange(MOST_BUILD)
 
 
 def _interrupted(kept: Keeper) -> InterruptedRunError:

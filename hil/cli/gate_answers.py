@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hil.cli.gate_work import Entry
+    from hil.cli.gate_entry import Entry
     from hil.cli.measuring import Desk
     from hil.device.session import EngineInfo
     from hil.measure.gate import Check

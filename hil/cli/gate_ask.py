@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.cli.gate_work import Entry
+from hil.cli.gate_entry import Entry
 from hil.cli.network import read_networks
 from hil.core.errors import ConfigError
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.cli.gate_answers import Labelled, answers
+from hil.cli.gate_entry import Entry
 from hil.cli.gate_rounds import Builder, GateRounds
 from hil.cli.keeping import Keeper
 from hil.cli.measuring import Desk, setup_of
@@ -25,27 +26,10 @@ if TYPE_CHECKING:
     from hil.device.session import EngineInfo
     from hil.measure.gate import Check, Trial
     from hil.measure.gate_baseline import Conditions, Recorded
-    from hil.measure.gate_demands import Demands
     from hil.measure.gate_outcome import Finding
     from hil.measure.interleave import Side
 
 _PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One network to gate.
-
-    Attributes:
-        wanted: what is asked of it.
-        base: the network it is compared with by turns; None for none.
-        recorded: what it is compared with from a file; None for none.
-    """
-
-    network: Network
-    wanted: Demands
-    base: Network | None = None
-    recorded: Recorded | None = None
 
 
 @dataclass

@@ -13,8 +13,9 @@ import pytest
 
 from hil.cli.gate_answers import Labelled, read_labelled
 from hil.cli.gate_ask import Question, asked_of, read_baseline
+from hil.cli.gate_entry import Entry
 from hil.cli.gate_rounds import Builder
-from hil.cli.gate_work import Entry, Gating
+from hil.cli.gate_work import Gating
 from hil.cli.gate_write import Outputs
 from hil.cli.keeping import keeper
 from hil.cli.network import Network
