@@ -61,7 +61,7 @@ class World:
 WORLDS: Mapping[str, World] = {
     "builds alike": World(0.0),
     "builds 0.5 %": World(0.005),
-    "builds 1 %": World(0.01),
+    "builds 1 %": World(0.01, power_claimed=False),
     "builds 2 %": World(0.02, power_claimed=False),
     "one build in ten costs 5 % more": World(0.003, flips=(0.1, 0.05), power_claimed=False),
 }
