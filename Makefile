@@ -54,10 +54,11 @@ format: setup ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## energy, emulator and search benchmarks (minutes each)
+bench: setup ## energy, emulator, search and gate benchmarks (minutes each)
 	$(BIN)/hil bench energy
 	$(BIN)/hil bench emulator --coverage
 	$(BIN)/hil bench search
+	$(BIN)/hil bench gate --runs 100
 
 clean: ## remove what setup and runs made
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache

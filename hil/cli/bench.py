@@ -9,6 +9,7 @@ from hil.cli import (
     bench_certificate,
     bench_emulator,
     bench_energy,
+    bench_gate,
     bench_hostile,
     bench_search,
 )
@@ -20,6 +21,7 @@ bench_certificate.register(app)
 bench_energy.register(app)
 bench_emulator.register(app)
 bench_hostile.register(app)
+bench_gate.register(app)
 
 
 @app.callback()

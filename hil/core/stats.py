@@ -60,6 +60,15 @@ class Spread:
         """Return the one-sided bound that the true mean is above at this confidence."""
         return self.mean - self._half(confidence)
 
+    def chance_below(self, value: float) -> float:
+        """Return the one-sided error at which the true mean is shown to be above a value.
+
+        It is the p-value of "the true mean is at most `value`": `lower(1 - p)` equals `value`.
+        """
+        if self.standard_error == 0:
+            return 0.0 if self.mean > value else 1.0
+        return float(special.stdtr(self.df, (value - self.mean) / self.standard_error))
+
     def _half(self, probability: float) -> float:
         if not 0 < probability < 1:
             raise ValueError(f"a confidence lies between 0 and 1, not at {probability}")

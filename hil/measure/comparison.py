@@ -210,10 +210,14 @@ def _over_rounds(units: Sequence[float], looks: int | None) -> Estimate:
 def _over_builds(units: Sequence[float], looks: int | None) -> Estimate:
     """Return Student's interval over builds; their number does not grow while one looks.
 
-    The k-th look spends 1 / (k (k + 1)) of the error, which sums to 1 however often one looks.
+    Each look spends its share of the error (`spent`).
     """
-    spent = 1.0 if looks is None else 1.0 / (looks * (looks + 1))
-    return mean_interval(units, 1 - ALPHA * spent)
+    return mean_interval(units, 1 - (ALPHA if looks is None else spent(ALPHA, looks)))
+
+
+def spent(error: float, look: int) -> float:
+    """Return what the k-th look may spend, error / (k (k + 1)): all looks together spend it all."""
+    return error / (look * (look + 1))
 
 
 def _drift(log_ratios: Sequence[float], firsts: Sequence[Side]) -> float | None:
