@@ -195,6 +195,11 @@ def build(factory: Callable[[], nn.Module], *, seed: int) -> nn.Module:
         return factory()
 
 
+def _cycle_steps(steps: int, recipe: Recipe) -> int:
+    """Steps of the schedule: enough that its rise takes more than one, or it divides by zero."""
+    return max(steps, math.floor(1 / recipe.rise) + 1)
+
+
 @dataclass
 class _Run:
     """Everything of one training that moves, and so must be kept for it to go on.
@@ -218,7 +223,10 @@ class _Run:
         )
         # Rises, then falls by a cosine.
         cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.peak_lr, total_steps=max(steps, 2), pct_start=recipe.rise
+            optimizer,
+            recipe.peak_lr,
+            total_steps=_cycle_steps(steps, recipe),
+            pct_start=recipe.rise,
         )
         averaging = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
         averaged = AveragedModel(model, multi_avg_fn=averaging) if recipe.ema_decay else None

@@ -201,6 +201,22 @@ def test_a_training_part_of_awkward_size_leaves_no_batch_of_one():
     assert len(told) == 1
 
 
+@pytest.mark.parametrize("steps", range(1, 9))
+@pytest.mark.parametrize("rise", [0.1, 0.25, 0.5])
+def test_a_schedule_of_few_steps_has_a_learning_rate_at_every_one(steps, rise):
+    model = torch.nn.Linear(2, 2)
+
+    run = training._Run.start(model, steps, Sitting(1, 0, Recipe(rise=rise)))
+
+    rates = []
+    for _ in range(steps):
+        rates.append(run.cycle.get_last_lr()[0])
+        run.optimizer.step()
+        run.cycle.step()
+    assert np.isfinite(rates).all()
+    assert min(rates) > 0.0
+
+
 def test_no_epochs_only_renew_the_statistics(data):
     model = build(network, seed=0)
     before = model[0].weight.detach().clone()
