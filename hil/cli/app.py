@@ -18,6 +18,7 @@ import typer
 from hil.cli import (
     bench,
     bringup,
+    bundle,
     check,
     compare,
     device,
@@ -57,6 +58,7 @@ for _verb in (
     emulate,
     export,
     report,
+    bundle,
     generate,
 ):
     _verb.register(app)
