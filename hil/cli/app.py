@@ -31,6 +31,7 @@ from hil.cli import (
     report,
     rescore,
     synthesize,
+    verify,
 )
 from hil.cli.terminal import print_error, say
 from hil.core.errors import ExitCode, InterruptedRunError, Told
@@ -59,6 +60,7 @@ for _verb in (
     export,
     report,
     bundle,
+    verify,
     generate,
 ):
     _verb.register(app)
