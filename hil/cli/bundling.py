@@ -164,7 +164,7 @@ def _readme(result: Mapping[str, Any]) -> str:
     return (
         f"{label}Networks of profile {result['profile']} on {result['device']} "
         f"({result['board']}), with the raw traces behind every {provenance} figure.\n\n"
-        "Check it with Python 3.8 or later and nothing else, from outside this file:\n"
+        "Check it with Python 3.10 or later and nothing else, from outside this file:\n"
         "    unzip -p FILE.hil check.py > check.py; python3 check.py FILE.hil\n"
         "Whoever made this file also put check.py there: read it (400 lines), or take the one "
         "that comes with hil (hil/bundle_checker.py).\n"
