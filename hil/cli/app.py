@@ -18,6 +18,7 @@ import typer
 from hil.cli import (
     bench,
     bringup,
+    bundle,
     check,
     compare,
     device,
@@ -30,6 +31,7 @@ from hil.cli import (
     report,
     rescore,
     synthesize,
+    verify,
 )
 from hil.cli.terminal import print_error, say
 from hil.core.errors import ExitCode, InterruptedRunError, Told
@@ -57,6 +59,8 @@ for _verb in (
     emulate,
     export,
     report,
+    bundle,
+    verify,
     generate,
 ):
     _verb.register(app)

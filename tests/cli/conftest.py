@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 import textwrap
@@ -97,6 +98,18 @@ def run_hil(*words: str, cwd: Path, timeout_s: float = 280) -> subprocess.Comple
 def hil():
     """The command line, as a function of its words."""
     return run_hil
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(workplace, hil):
+    """A small run on an emulated board that nothing disturbed: result, folder, what it said."""
+    done = hil(
+        *("synthesize", "--device", "tx2-emulated.yaml", "--profile", "small.yaml"),
+        *("--seed", "3", "--run", "whole", "--json"),
+        cwd=workplace,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), workplace / "whole", done.stderr
 
 
 NS = 1_000_000_000

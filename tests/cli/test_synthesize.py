@@ -35,17 +35,6 @@ def steps(run: Path) -> list[tuple[int, str, str, str]]:
         connection.close()
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(workplace, hil):
-    done = hil(
-        *("synthesize", "--device", "tx2-emulated.yaml", "--profile", "small.yaml"),
-        *("--seed", "3", "--run", "whole", "--json"),
-        cwd=workplace,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), workplace / "whole", done.stderr
-
-
 def test_the_result_keeps_the_contract_and_is_labelled_emulated(uninterrupted):
     result, _, _ = uninterrupted
 
