@@ -52,7 +52,9 @@ def write_report(
         if entry["energy_mj"] is not None
     ]
     best = (result["certified"] or [result["prototype"]])[0]
-    path.write_text(render(result, points, _trace(store, best, result["rail"])), encoding="utf-8")
+    told = {int(step.key): step.value["generation"] for step in store.steps("round")}
+    page = render(result, points, _trace(store, best, result["rail"]), rows, told)
+    path.write_text(page, encoding="utf-8")
 
 
 def status_of(row: Mapping[str, Any]) -> str:
