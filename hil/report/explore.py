@@ -58,7 +58,8 @@ def explore(result: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any] | 
 
 def _limit(requirement: Row) -> float | None:
     own = requirement["search_limit"]
-    return requirement["limit"] if own is None else own
+    bound: float | None = requirement["limit"] if own is None else own
+    return bound
 
 
 def _latency_once(rows: Sequence[Row], limits: Row) -> list[tuple[str, str, str]]:
@@ -179,7 +180,7 @@ def generations_figure(made: Sequence[Row]) -> go.Figure:
     figure.update_layout(
         yaxis2={
             "title": "satisfied, %", "overlaying": "y", "side": "right", "range": [0, 100],
-            "showgrid": False, "automargin": True,
+            "showgrid": False, "automargin": True, "dtick": 25,
         },
         xaxis={"dtick": 1 if len(made) <= 20 else None},
     )  # fmt: skip

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hil.report.explore import front, generations
 from hil.report.figures import NETWORK_COLUMNS, figure_text, number
 from hil.report.synthesis import PowerTrace, SearchPoint, render
-from tests.report.browser import see
+
+from .browser import see
 
 
 def network(name, **changes):
