@@ -109,3 +109,23 @@ def test_pictures_of_a_run_are_drawn_without_a_complaint(tmp_path):
     assert ">settle<" in seen.dom
     assert ">p50<" in seen.dom
     assert seen.complaints == []
+
+
+@pytest.mark.slow
+def test_on_a_phone_no_picture_lies_over_the_text_below_it(tmp_path):
+    rails = [Series(f"RAIL_{i}", [0.0, 1.0], [1.0, 2.0]) for i in range(8)]
+    page = to_html(made([], more=[Section("Power", "Below.", picture=power(Recorded(rails)))]))
+    told = (
+        "document.body.style.width = '390px'; window.dispatchEvent(new Event('resize'));"
+        "setTimeout(function () {"
+        "var all = Array.from(document.querySelectorAll('.main-svg'));"
+        "var low = Math.max.apply(null, all.map(s => s.getBoundingClientRect().bottom));"
+        "var notes = Array.from(document.querySelectorAll('p')).pop().getBoundingClientRect();"
+        "document.title = 'picture ' + low + ' text ' + notes.top; }, 1000);"
+    )
+
+    seen = see(page, tmp_path, told)
+
+    low, top = re.search(r"<title>picture (\S+) text (\S+)</title>", seen.dom).groups()
+    assert float(low) <= float(top)
+    assert 'height="560"' in seen.dom

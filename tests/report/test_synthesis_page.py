@@ -362,9 +362,9 @@ def test_what_is_not_measured_is_said_in_the_title_and_on_every_printed_sheet(pr
     page = render(result(provenance=provenance), POINTS, TRACE)
 
     assert f"<title>{provenance.upper()}: hil synthesize" in page
-    assert f'<div class="stamp">{provenance.upper()}:' in page
+    assert f'<div class="stamp"><span>{provenance.upper()}:' in page
     printed = page[page.index("@media print") :]
-    assert ".stamp { position: fixed" in printed
+    assert ".stamp { display: table-header-group" in printed
 
 
 def test_a_measured_page_wears_no_stamp():
