@@ -26,10 +26,6 @@ OutputOption = Annotated[
 ]
 MarkdownOption = Annotated[Path | None, typer.Option("--markdown", help="The tables, Markdown.")]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="The figures, a line each.")]
-TAKES = (
-    "name a folder that `hil synthesize` made, one that `hil profile` or `hil compare` kept "
-    "(./runs/profile/..., ./runs/compare/...), or the result.json in it"
-)
 
 
 def register(app: typer.Typer) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.cli.keeping import RESULT
-from hil.cli.report import TAKES
 from hil.cli.rescoring import DAMAGED, read_evidence
 from hil.core.errors import ConfigError, HostError
 
@@ -20,6 +19,10 @@ if TYPE_CHECKING:
     from hil.report.document import Document
     from hil.report.recorded import Recorded, Series
 
+TAKES = (
+    "name a folder that `hil synthesize` made, one that `hil profile` or `hil compare` kept "
+    "(./runs/profile/..., ./runs/compare/...), or the result.json in it"
+)
 PROFILES = ("hil/result@", "hil/builds@", "hil/sweep@", "hil/referenced@")
 
 
