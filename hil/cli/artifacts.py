@@ -52,7 +52,14 @@ def write_report(
         if entry["energy_mj"] is not None
     ]
     best = (result["certified"] or [result["prototype"]])[0]
-    path.write_text(render(result, points, _trace(store, best, result["rail"])), encoding="utf-8")
+    trace = _trace(store, best, result["rail"])
+    page = render(result, points, trace, rows, generations_told(store))
+    path.write_text(page, encoding="utf-8")
+
+
+def generations_told(store: RunStore) -> dict[int, int]:
+    """Return each round's generation of the generator, as the journal has it."""
+    return {int(step.key): step.value["generation"] for step in store.steps("round")}
 
 
 def status_of(row: Mapping[str, Any]) -> str:

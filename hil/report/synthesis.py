@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hil.report import plausible
+from hil.report import explore, plausible
 from hil.report import vertices as by_vertex
 from hil.report.figures import NETWORK_COLUMNS, figure_text
+from hil.report.page import page
 from hil.report.style import ACCENT, BAD, GOOD, INK, MUTED, layout
 
 
@@ -44,7 +44,11 @@ class PowerTrace:
 
 
 def render(
-    result: Mapping[str, Any], points: Sequence[SearchPoint], trace: PowerTrace | None
+    result: Mapping[str, Any],
+    points: Sequence[SearchPoint],
+    trace: PowerTrace | None,
+    rows: Sequence[Mapping[str, Any]] = (),
+    told: Mapping[int, int] | None = None,
 ) -> str:
     """Return the page.
 
@@ -52,19 +56,28 @@ def render(
         result: the final object of `hil synthesize --json` (schema hil/synthesis@1).
         points: every network measured, in the order measured.
         trace: power of the best network, or of the prototype where nothing was certified.
+        rows: what the run kept of every network of the search; none, and limits do not move.
+        told: round to the generator's generation after it, as the journal has it.
     """
-    environment = Environment(
-        loader=PackageLoader("hil.report"), autoescape=True, undefined=StrictUndefined
-    )
     networks = [result["prototype"], *result["baselines"], *result["certified"]]
     networks += result["not_certified"]
     if result["least_violating"]:
         networks.append(result["least_violating"])
     vertices = result.get("vertices")  # runs of earlier versions have none
+    explored = explore.explore(result, rows)
+    made = explore.generations(rows, told or {})
     figures = {"search": scatter(result, points)}
+    if explored:
+        explore.overlay(figures["search"], rows)
     figures |= {"power": power(trace)} if trace else {}
     figures |= {"vertices": by_vertex.figure(vertices)} if vertices else {}
-    return environment.get_template("synthesis.html.j2").render(
+    figures |= {"generations": explore.generations_figure(made)} if made else {}
+    return page(
+        "synthesis.html.j2",
+        figures,
+        explore=explored,
+        generations=made,
+        refusals=explore.refusals(rows),
         result=result,
         networks=networks,
         columns=NETWORK_COLUMNS,
@@ -73,20 +86,6 @@ def render(
         plausible=plausible,
         vertices=vertices,
         vertices_shown=by_vertex.SHOWN,
-        plots={name: _plot(f, i) for i, (name, f) in enumerate(figures.items())},
-    )
-
-
-def _plot(figure: go.Figure, index: int) -> str:
-    # The library goes into the page once; fixed ids make equal data give equal pages.
-    return str(
-        figure.to_html(
-            full_html=False,
-            div_id=f"plot-{index}",
-            default_height="430px",
-            include_plotlyjs="inline" if index == 0 else False,
-            config={"displaylogo": False, "responsive": True},
-        )
     )
 
 

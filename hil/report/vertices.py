@@ -26,5 +26,5 @@ def figure(vertices: Mapping[str, Any]) -> go.Figure:
         hovertemplate="%{text}<br>saves %{x:.4g}<br>%{y:+.2f} points<extra></extra>",
     )
     unit = "mJ" if vertices["metric"] == "energy_mj" else "ms"
-    layout(plot, f"saved by the vertex's cheapest choice, {unit} (predicted)", "accuracy, points")
+    layout(plot, f"saved, {unit} (predicted)", "accuracy, points")
     return plot

@@ -360,6 +360,7 @@ def search_rows(outcome: Outcome) -> list[Mapping[str, Any]]:
             "name": f"{_name(outcome, c)} ({c.source})",
             "architecture": list(c.arch),
             "energy_mj": _value(c, "energy_mj"),
+            "latency_p50_ms": _value(c, "latency_p50_ms"),
             "latency_p99_ms": _value(c, "latency_p99_ms"),
             "accuracy": None if c.trained is None else 100 * c.trained.accuracy,
             "verdict": c.verdict,
