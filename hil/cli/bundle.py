@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.report import RunArgument
 from hil.cli.terminal import say
+
+RunArgument = Annotated[Path, typer.Argument(help="The run's folder.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -81,7 +81,7 @@ prototype: {{factory: "{network}", args: {args}}}
 data: {{factory: "shapes:{data}", args: {{count: 120}}}}
 training:
   {{epochs: {epochs}, finetune_epochs: 12, final_epochs: 16, batch: 8, finetune_batch: 8}}
-space: {{freeze: {freeze}}}
+{space}
 requirements:
   energy_mj: {{at_most: 85 %}}
   accuracy: {{lose_at_most: 20.0}}
@@ -98,14 +98,15 @@ JOBS = {
         "network": "foreign_nets:segmenter",
         "args": "{classes: 4}",
         "data": "with_masks",
-        "freeze": "[stem.0, merge1.0, merge2.0, up1, up2]",  # leaves the rest enough to learn with
+        # Leaves the rest enough to learn with.
+        "space": "space: {freeze: [stem.0, merge1.0, merge2.0, up1, up2]}",
         "epochs": 16,
     },
     "detection": {
         "network": "hil.net.prototypes_dense:pyramid_detector",
         "args": "{classes: 3, widths: [8, 16, 24], blocks: 2, width: 16}",
         "data": "with_boxes",
-        "freeze": "[]",
+        "space": "",
         "epochs": 25,
     },
 }

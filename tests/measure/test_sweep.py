@@ -50,7 +50,7 @@ def test_modes_rates_and_precisions_are_combined_in_the_order_written():
         ["rate=0"],
         ["rate=-3"],
         ["rate=nan"],
-        ["precision=int8"],
+        ["precision=int4"],
         ["colour=blue"],
         ["nvpmodel=0;rate=3"],
     ],
