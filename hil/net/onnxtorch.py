@@ -185,7 +185,9 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 def _input(value: onnx.ValueInfoProto, shapes: Mapping[str, Sequence[int]]) -> Value:
     kind = value.type.tensor_type
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    # Old exporters write -1 for an open size.
+    known = [d.HasField("dim_value") and d.dim_value >= 0 for d in kind.shape.dim]
+    dims = [d.dim_value if k else None for d, k in zip(kind.shape.dim, known, strict=True)]
     given = shapes.get(value.name)
     if given is None and None in dims:
         raise ConfigError(

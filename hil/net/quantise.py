@@ -239,13 +239,17 @@ def _batch_size(inputs: list[onnx.ValueInfoProto], count: int) -> int:
             f"input {inputs[0].name!r} has no batch axis to put samples along",
             fix="export the network with its shapes, batch first",
         )
-    first = inputs[0].type.tensor_type.shape.dim[0]
-    return first.dim_value if first.HasField("dim_value") else min(_MOST_BATCH, count)
+    return _size(inputs[0].type.tensor_type.shape.dim[0]) or min(_MOST_BATCH, count)
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """Size of an axis; None where it is open, for which old exporters write -1."""
+    return dim.dim_value if dim.dim_value > 0 else None
 
 
 def _fits(value: onnx.ValueInfoProto, values: NDArray[Any]) -> None:
     shape = value.type.tensor_type.shape
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in shape.dim]
+    dims = [_size(d) for d in shape.dim]
     dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     shaped = len(dims) == values.ndim and all(
         want in (None, have) for want, have in zip(dims[1:], values.shape[1:], strict=False)

@@ -175,6 +175,17 @@ def test_a_fixed_batch_is_filled_with_samples():
     np.testing.assert_allclose(scales(data)["x"], np.abs(x).max() / 127, rtol=0.005)
 
 
+def test_a_batch_that_an_old_exporter_left_open_as_minus_one_is_open():
+    weights, bias, x = drawn(3)
+    named = quantise(pointwise(weights, bias), Calibration({"x": x}))
+
+    data = quantise(pointwise(weights, bias, batch=-1), Calibration({"x": x}))
+
+    assert sorted(scales(data)) == sorted(scales(named))
+    for name, scale in scales(named).items():
+        np.testing.assert_array_equal(scales(data)[name], scale)
+
+
 def test_a_calibration_is_kept_by_content_and_a_damaged_one_made_anew(tmp_path):
     weights, bias, x = drawn(5)
     network, folder = pointwise(weights, bias), tmp_path / "kept"
