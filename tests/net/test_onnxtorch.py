@@ -365,3 +365,15 @@ def test_shapes_are_asked_for_and_checked():
         Network(open_shape, {"input": (1, 3, 28, 28)})
     with pytest.raises(ConfigError, match="no input other"):
         Network(open_shape, {"input": (1, 1, 28, 28), "other": (1,)})
+
+
+def test_a_size_of_minus_one_is_an_open_one():
+    model = onnx.load_model_from_string(
+        export_onnx(prototypes.resnet20().eval(), (torch.rand(1, 1, 28, 28),), batch=None)
+    )
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    data = model.SerializeToString()
+
+    with pytest.raises(ConfigError, match="not fixed"):
+        Network(data)
+    assert Network(data, {"input": (3, 1, 28, 28)}).inputs[0].shape == (3, 1, 28, 28)
